@@ -1,0 +1,90 @@
+// loader.hpp - examples become padded host batches: which examples (Stream), their layout (HostBatch), made ahead of time (Prefetcher).
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "task.hpp"
+
+namespace ssm {
+
+// B examples padded to T. rows = B, or 2B for pairs: rows 2i and 2i+1 belong together.
+struct HostBatch {
+  Index B = 0, T = 0, rows = 0;
+  std::vector<std::int32_t> tokens;   // (rows, T), 0 = padding; empty when the input is features
+  std::vector<float> features;        // (rows, T, TaskInfo::features)
+  std::vector<std::int32_t> lengths;  // (rows)
+  std::vector<std::int32_t> targets;  // (B) for classes and pairs, (rows, T) for positions with -1 = ignored
+  std::vector<float> values;          // (B, TaskInfo::classes) for regression
+  std::vector<std::int32_t> slices;   // (B, axes of TaskInfo::slices)
+  std::vector<Index> indices;         // (B)
+  Index tokens_real = 0, tokens_padded = 0;  // sum of lengths, rows * T
+  Example example;                           // working space, kept so that refilling a batch allocates nothing
+};
+
+// Fills `out` with the examples `indices` of `split`. Throws BadInput when one is longer than T. `info` is task.info(): asking for it
+// once saves building its texts for every batch.
+void fill(const Task& task, const TaskInfo& info, Split split, std::span<const Index> indices, Index T, HostBatch& out);
+void fill(const Task& task, Split split, std::span<const Index> indices, Index T, HostBatch& out);
+
+// The endless order of training examples. A set of `size` examples is passed again and again, each time in another order, which is a
+// keyed permutation (a Feistel network that walks cycles until it is back in range), so resuming needs the position only.
+class Stream {
+ public:
+  Stream(Index size, std::uint64_t seed) : size_(size), seed_(seed) {}
+  // The example at position p; p itself when the set is endless (size 0).
+  Index operator[](Index p) const { return size_ == 0 ? p : permuted(p % size_, p / size_); }
+  Index epoch(Index p) const { return size_ == 0 ? 0 : p / size_; }
+
+ private:
+  Index permuted(Index i, Index epoch) const;
+  Index size_;
+  std::uint64_t seed_;
+};
+
+// Background threads that make batches `first`, first+1, ... ahead of the consumer, at most `ahead` at a time. The batches and their
+// order do not depend on the number of threads. An exception of a producer is thrown by the next() that would return its batch.
+class Prefetcher {
+ public:
+  using Make = std::function<void(Index batch, HostBatch& out)>;  // called by several threads at once
+
+  Prefetcher(Make make, Index first, int threads, int ahead);
+  ~Prefetcher();
+  Prefetcher(const Prefetcher&) = delete;
+  Prefetcher& operator=(const Prefetcher&) = delete;
+
+  // The next batch; valid until the next call.
+  const HostBatch& next();
+
+  double wait_seconds() const { return wait_seconds_; }     // how long next() waited, in all
+  double producer_seconds() const { return producer_.load(); }  // CPU time of the producers
+
+ private:
+  struct Slot {
+    HostBatch batch;
+    std::exception_ptr error;
+    bool ready = false;
+  };
+  void produce();
+  Slot& slot(Index batch) { return slots_[static_cast<std::size_t>(batch) % slots_.size()]; }
+
+  Make make_;
+  std::vector<Slot> slots_;
+  Index claimed_, handed_, freed_;  // next batch to make; next to hand out; batches below this one may be overwritten
+  bool stop_ = false;
+  double wait_seconds_ = 0;
+  std::atomic<double> producer_{0};
+  std::mutex mutex_;
+  std::condition_variable made_, room_;
+  std::vector<std::jthread> threads_;
+};
+
+// Batch n of training: positions n*B .. n*B+B-1 of the stream.
+Prefetcher::Make training_batches(const Task& task, std::uint64_t seed, Index B, Index T);
+
+}  // namespace ssm

@@ -1,0 +1,48 @@
+#include "memory.hpp"
+
+#include <new>
+#include <utility>
+
+#include "launch.hpp"
+
+namespace ssm {
+
+using Space = ExecSpace::memory_space;
+using Bytes = Kokkos::View<char*, Space, Kokkos::MemoryUnmanaged>;
+using HostBytes = Kokkos::View<char*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+using ConstHostBytes = Kokkos::View<const char*, Kokkos::HostSpace, Kokkos::MemoryUnmanaged>;
+
+Memory::Memory(const std::string& label, Index bytes) : bytes_(bytes) {
+  if (bytes > 0) p_ = Kokkos::kokkos_malloc<Space>(label, static_cast<std::size_t>(bytes));
+}
+Memory::~Memory() {
+  if (p_) Kokkos::kokkos_free<Space>(p_);
+}
+Memory::Memory(Memory&& other) noexcept : p_(std::exchange(other.p_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Memory& Memory::operator=(Memory&& other) noexcept {
+  std::swap(p_, other.p_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+void copy_in(void* device, const void* host, Index bytes) {
+  const auto n = static_cast<std::size_t>(bytes);
+  if (n) Kokkos::deep_copy(Bytes(static_cast<char*>(device), n), ConstHostBytes(static_cast<const char*>(host), n));
+}
+void copy_out(void* host, const void* device, Index bytes) {
+  const auto n = static_cast<std::size_t>(bytes);
+  if (n) Kokkos::deep_copy(HostBytes(static_cast<char*>(host), n), Kokkos::View<const char*, Space, Kokkos::MemoryUnmanaged>(static_cast<const char*>(device), n));
+}
+void fill_bytes(void* device, int byte, Index bytes) {
+  if (bytes) Kokkos::deep_copy(Bytes(static_cast<char*>(device), static_cast<std::size_t>(bytes)), static_cast<char>(byte));
+}
+
+Index free_device_bytes() {
+#if defined(KOKKOS_ENABLE_CUDA)
+  std::size_t free = 0, total = 0;
+  if (cudaMemGetInfo(&free, &total) == cudaSuccess) return static_cast<Index>(free);
+#endif
+  return 0;
+}
+
+}  // namespace ssm

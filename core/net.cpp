@@ -1,0 +1,221 @@
+#include "net.hpp"
+
+#include <limits>
+
+#include "ops.hpp"
+
+namespace ssm {
+
+namespace {
+
+constexpr Index kAlign = 256 / sizeof(Real);
+Index padded(Index n) { return (n + kAlign - 1) / kAlign * kAlign; }
+constexpr Index kBytes = sizeof(Real);
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+}  // namespace
+
+Net::Net(Params& p, Mode m, Index b, Index t, Index d, Index longest) : mode(m), B(b), T(t), D(d), l_max(longest), params(p) {}
+Net::~Net() = default;
+
+Net::Scope Net::scope(const std::string& name) {
+  const std::size_t length = prefix_.size();
+  prefix_ += name + '.';
+  return {*this, length};
+}
+
+Param Net::param(const std::string& local, std::vector<Index> shape, Init init, Group group, bool trained) {
+  const std::string name = full(local);
+  if (!asked_.insert(name).second) throw std::logic_error("parameter asked for twice: " + name + " (share it with Net::tied)");
+  return params.declare(name, std::move(shape), std::move(init), std::move(group), trained);
+}
+
+Param Net::tied(const std::string& full_name) const {
+  const ParamInfo* info = params.find(full_name);
+  if (!info) throw std::logic_error("tied to a parameter nobody declared: " + full_name);
+  return {static_cast<int>(info - params.all().data()), info->size};
+}
+
+Tensor Net::input(Tensor shape) {
+  shape.id = static_cast<int>(values_.size());
+  values_.push_back({shape.size(), -1, 0, 0, true});
+  grads_.push_back({shape.size()});
+  producer_.push_back(-1);
+  producer_saves_.push_back(false);
+  external_grad_.push_back(false);
+  has_grad_.push_back(true);
+  return shape;
+}
+
+void Net::output(Tensor y) { external_grad_[at(y.id)] = true; }
+
+Tensor Net::as(Tensor x, Order order) { return x.order == order ? x : transpose(*this, x); }
+
+// --- what ops declare ---
+
+Tensor Op::in(Tensor x, Save keep_value) {
+  if (x.id < 0) throw std::logic_error(std::string(name()) + ": input was never made");
+  const int self = static_cast<int>(n.ops_.size());
+  for (const Net::Use& use : n.uses_)
+    if (use.op == self && use.tensor == x.id) throw std::logic_error(std::string(name()) + " takes one tensor twice: add a copy");
+  n.uses_.push_back({self, x.id, keep_value == save, false});
+  return x;
+}
+
+Tensor Op::out(Tensor shape, Save keep_value) {
+  shape = n.input(shape);
+  n.values_[at(shape.id)].pinned = false;
+  n.producer_[at(shape.id)] = static_cast<int>(n.ops_.size());
+  n.producer_saves_[at(shape.id)] = keep_value == save;
+  return shape;
+}
+
+Tensor Op::keep(Tensor shape) {
+  shape = out(shape, save);
+  n.has_grad_[at(shape.id)] = false;
+  return shape;
+}
+
+Scratch Op::scratch(Index count) {
+  const Scratch s{scratch_used, count};
+  scratch_used += padded(count);
+  n.scratch_size_ = std::max(n.scratch_size_, scratch_used);
+  return s;
+}
+
+State Op::state(Index per_sequence) {
+  const State s{n.state_total_, per_sequence};
+  n.state_size_ += per_sequence;
+  n.state_total_ += padded(per_sequence * n.B);
+  return s;
+}
+
+Param Op::param(const std::string& local, std::vector<Index> shape, Init init, Group group) {
+  return n.param(local, std::move(shape), std::move(init), std::move(group));
+}
+Param Op::buffer(const std::string& local, std::vector<Index> shape, Init init) {
+  return n.param(local, std::move(shape), std::move(init), no_decay(), false);
+}
+
+// --- what ops read while running ---
+
+Real* Op::v(Tensor t) const { return n.value(t); }
+const Real* Op::d(Tensor y) const { return n.grad(y); }
+Grad Op::g(Tensor x) const {
+  for (const Net::Use& use : n.uses_)
+    if (use.op == index && use.tensor == x.id) return {n.grad(x), use.adds};
+  throw std::logic_error(std::string(name()) + ": gradient of a tensor that is not an input");
+}
+Real* Op::v(Param p) const { return n.params.value(p); }
+Real* Op::d(Param p) const { return n.params.grad(p); }
+Real* Op::v(Scratch s) const { return n.scratch_base_ + s.offset; }
+Real* Op::v(State s) const { return n.state_base_ + s.offset; }
+Real* Net::value(Tensor t) const { return activation_base_ + values_[at(t.id)].offset; }
+Real* Net::grad(Tensor t) const { return gradient_base_ + grads_[at(t.id)].offset; }
+
+// --- the plan ---
+
+void Net::plan_lifetimes() {
+  const bool training = mode == Mode::train;
+  const int end = 2 * static_cast<int>(ops_.size());
+  std::vector<int> last_consumer(values_.size(), -1);
+  for (std::size_t t = 0; t < values_.size(); ++t) {
+    Slot& value = values_[t];
+    if (value.pinned || external_grad_[t]) value.first = 0, value.last = end, value.pinned = true;
+    else value.first = value.last = producer_[t];
+    if (training && producer_saves_[t]) value.last = std::max(value.last, backward_tick(producer_[t]));
+  }
+  for (const Use& use : uses_) {
+    Slot& value = values_[at(use.tensor)];
+    value.last = std::max(value.last, training && use.saved ? backward_tick(use.op) : use.op);
+    last_consumer[at(use.tensor)] = std::max(last_consumer[at(use.tensor)], use.op);
+  }
+  if (!training) return;
+  for (Use& use : uses_) use.adds = external_grad_[at(use.tensor)] || use.op != last_consumer[at(use.tensor)];
+  for (std::size_t t = 0; t < grads_.size(); ++t) {
+    if (!has_grad_[t]) continue;
+    if (external_grad_[t]) {
+      grads_[t].first = 0, grads_[t].last = end, grads_[t].pinned = true;
+    } else if (last_consumer[t] < 0) {
+      if (producer_[t] >= 0) throw std::logic_error(std::string("an output of ") + ops_[at(producer_[t])]->name() + " is never used");
+    } else {
+      grads_[t].first = backward_tick(last_consumer[t]);
+      grads_[t].last = producer_[t] < 0 ? end : backward_tick(producer_[t]);
+    }
+  }
+}
+
+// First fit by decreasing size among the buffers whose ticks overlap. Returns the size of the whole.
+Index Net::pack(std::vector<Slot*> slots) {
+  std::stable_sort(slots.begin(), slots.end(), [](const Slot* a, const Slot* b) { return a->size > b->size; });
+  std::vector<Slot*> placed;
+  Index total = 0;
+  for (Slot* slot : slots) {
+    if (slot->first < 0) continue;
+    std::vector<Slot*> rivals;
+    for (Slot* other : placed)
+      if (slot->first <= other->last && other->first <= slot->last) rivals.push_back(other);
+    std::sort(rivals.begin(), rivals.end(), [](const Slot* a, const Slot* b) { return a->offset < b->offset; });
+    Index offset = 0;
+    for (const Slot* rival : rivals) {
+      if (offset + padded(slot->size) <= rival->offset) break;
+      offset = std::max(offset, rival->offset + padded(rival->size));
+    }
+    slot->offset = offset;
+    total = std::max(total, offset + padded(slot->size));
+    placed.push_back(slot);
+  }
+  return total;
+}
+
+void Net::plan() {
+  if (planned_) return;
+  plan_lifetimes();
+  std::vector<Slot*> values, grads;
+  for (Slot& s : values_) values.push_back(&s);
+  for (Slot& s : grads_) grads.push_back(&s);
+  for (const auto* group : {&values, &grads})
+    for (const Slot* s : *group)
+      if (s->first >= 0) bytes_.without_reuse += padded(s->size) * kBytes;
+  bytes_.activations = pack(values) * kBytes;
+  bytes_.gradients = pack(grads) * kBytes;
+  bytes_.scratch = padded(scratch_size_) * kBytes;
+  bytes_.state = mode == Mode::stream ? state_total_ * kBytes : 0;
+  planned_ = true;
+}
+
+void Net::allocate() {
+  plan();
+  memory_ = Memory("ssm::net", bytes_.total());
+  activation_base_ = memory_.as<Real>();
+  gradient_base_ = activation_base_ + bytes_.activations / kBytes;
+  scratch_base_ = gradient_base_ + bytes_.gradients / kBytes;
+  state_base_ = scratch_base_ + bytes_.scratch / kBytes;
+}
+
+// --- running ---
+
+void Net::forward(const Run& r) {
+  for (const auto& op : ops_) op->forward(r);
+}
+void Net::backward(const Run& r) {
+  for (auto op = ops_.rbegin(); op != ops_.rend(); ++op) (*op)->backward(r);
+}
+void Net::step(const Run& r) {
+  for (const auto& op : ops_) op->step(r);
+}
+void Net::advance(const Run& r) {
+  for (const auto& op : ops_) op->advance(r);
+}
+void Net::prepare(const Run& r) {
+  for (const auto& op : ops_) op->prepare(r);
+}
+void Net::reset(const Run& r) { fill(r, state_base_, bytes_.state / kBytes, 0); }
+
+void Net::poison() {
+  std::vector<Real> nans(static_cast<std::size_t>((bytes_.activations + bytes_.gradients + bytes_.scratch) / kBytes),
+                         std::numeric_limits<Real>::quiet_NaN());
+  copy_in(memory_.as<void>(), nans.data(), static_cast<Index>(nans.size()) * kBytes);
+}
+
+}  // namespace ssm

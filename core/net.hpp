@@ -1,0 +1,169 @@
+// net.hpp - a static list of coarse ops for one shape (B,T) and mode, walked forwards and backwards, and the one allocation it works in.
+//
+// During build, ops and tensors only describe themselves. plan() then knows every lifetime, makes one allocation and hands out addresses:
+// running allocates nothing. Parameters belong to Params and are shared by all nets of a model.
+#pragma once
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "params.hpp"
+#include "run.hpp"
+#include "tensor.hpp"
+
+namespace ssm {
+
+class Net;
+
+// Declared work of one op over the whole net: floating-point operations, transcendental calls, bytes that must move.
+struct Work {
+  double flops = 0, exps = 0, bytes = 0;
+};
+struct Cost {
+  Work forward, backward;
+};
+
+// One coarse operation. The constructor declares inputs, outputs and memory through the functions below; forward() computes outputs from
+// inputs; backward() reads the gradients of the outputs and gives a gradient to every input and parameter (parameters: always +=).
+struct Op {
+  explicit Op(Net& net) : n(net) {}
+  virtual ~Op() = default;
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
+
+  virtual const char* name() const = 0;
+  virtual void forward(const Run&) = 0;
+  virtual void backward(const Run&) = 0;
+  virtual void step(const Run& r) { forward(r); }  // one position of a stream (T = 1), state carried
+  virtual void advance(const Run&) {}              // after a training step: running statistics
+  virtual void prepare(const Run&) {}              // before evaluating or streaming: derived copies of parameters
+  virtual Cost cost() const = 0;
+
+  Net& n;
+
+  // --- used by constructors ---
+  enum Save { drop, save };                                // does backward() read this tensor's values?
+  Tensor in(Tensor x, Save keep);                          // an input; an op takes a tensor at most once (std::logic_error)
+  Tensor out(Tensor shape, Save keep);                     // an output, with a gradient
+  Tensor keep(Tensor shape);                               // values from forward() for backward() of the same op; no gradient
+  Scratch scratch(Index count);                            // `count` numbers that live within one call
+  State state(Index per_sequence);                         // carried by step(); Net::reset zeroes it
+  Param param(const std::string& local, std::vector<Index> shape, Init init, Group group = {});
+  Param buffer(const std::string& local, std::vector<Index> shape, Init init);
+
+  // --- used while running ---
+  Real* v(Tensor t) const;          // values
+  const Real* d(Tensor y) const;    // gradient of an own output
+  Grad g(Tensor x) const;           // where the gradient of an input goes
+  Real* v(Param p) const;
+  Real* d(Param p) const;           // add (+=) to it
+  Real* v(Scratch s) const;
+  Real* v(State s) const;           // (B, size)
+
+  int index = -1;                   // place in the list
+  Index scratch_used = 0;
+};
+
+// What a batch brings, in device memory at fixed addresses.
+struct Batch {
+  std::int32_t* tokens = nullptr;   // (rows, T)
+  Real* features = nullptr;         // (rows, T, F)
+  std::int32_t* lengths = nullptr;  // (rows), each in 1..T
+  std::int32_t* targets = nullptr;  // (examples) or (rows, T); -1 = ignored
+  Real* values = nullptr;           // (examples, classes)
+};
+
+class Net {
+ public:
+  // D is the model width that variants read; l_max the longest sequence parameters are made for.
+  Net(Params& params, Mode mode, Index B, Index T, Index D, Index l_max);
+  ~Net();
+  Net(const Net&) = delete;
+
+  const Mode mode;
+  const Index B, T, D, l_max;
+  Params& params;
+
+  // --- building ---
+  // Names of parameters declared while the guard lives are prefixed with "<name>.".
+  struct Scope {
+    Net& net;
+    std::size_t length;
+    ~Scope() { net.prefix_.resize(length); }
+  };
+  [[nodiscard]] Scope scope(const std::string& name);
+  std::string full(const std::string& local) const { return prefix_ + local; }
+  Param param(const std::string& local, std::vector<Index> shape, Init init, Group group = {}, bool trained = true);
+  Param tied(const std::string& full_name) const;  // a parameter that another part of the net declared
+
+  Tensor input(Tensor shape);      // filled from outside before forward()
+  void output(Tensor y);           // its gradient is given from outside before backward()
+  template <class O, class... Args>
+  Tensor add(Args&&... args) {
+    return push(std::make_unique<O>(*this, std::forward<Args>(args)...))->y;
+  }
+  template <class O>
+  O* push(std::unique_ptr<O> op) {
+    O* raw = op.get();
+    raw->index = static_cast<int>(ops_.size());
+    ops_.push_back(std::move(op));
+    return raw;
+  }
+  Tensor as(Tensor x, Order order);  // x itself, or a visible transpose
+  void plan();                       // after the last op; Params must be committed before running, not before planning
+  void allocate();                   // one allocation; needs plan()
+
+  // --- running ---
+  void forward(const Run& r);
+  void backward(const Run& r);
+  void step(const Run& r);
+  void reset(const Run& r);
+  void advance(const Run& r);
+  void prepare(const Run& r);
+  void poison();  // fills activations, gradients and scratch with NaN: an unwritten output cannot pass a test
+
+  Batch batch;    // fixed addresses, owned by the net's user
+
+  Real* value(Tensor t) const;
+  Real* grad(Tensor t) const;
+  const std::vector<std::unique_ptr<Op>>& ops() const { return ops_; }
+
+  struct Bytes {
+    Index activations = 0, gradients = 0, scratch = 0, state = 0;
+    Index without_reuse = 0;  // what activations and gradients would take with one buffer each
+    Index total() const { return activations + gradients + scratch + state; }
+  };
+  const Bytes& bytes() const { return bytes_; }
+  Index state_numbers() const { return state_size_; }  // carried numbers per sequence
+
+ private:
+  friend struct Op;
+  struct Slot {  // one buffer: a tensor's values or gradient, alive on ticks [first, last]
+    Index size = 0, offset = -1;
+    int first = -1, last = -1;
+    bool pinned = false;
+  };
+  struct Use {  // op `op` reads tensor `tensor` as its input
+    int op, tensor;
+    bool saved, adds;
+  };
+  int backward_tick(int op) const { return 2 * static_cast<int>(ops_.size()) - 1 - op; }
+  void plan_lifetimes();
+  static Index pack(std::vector<Slot*> slots);
+
+  std::string prefix_;
+  std::set<std::string> asked_;
+  std::vector<std::unique_ptr<Op>> ops_;
+  std::vector<Slot> values_, grads_;
+  std::vector<Use> uses_;
+  std::vector<int> producer_;            // op that writes a tensor, -1 for inputs
+  std::vector<bool> producer_saves_, external_grad_, has_grad_;
+  Index scratch_size_ = 0, state_size_ = 0, state_total_ = 0;
+  Bytes bytes_;
+  bool planned_ = false;
+  Memory memory_;
+  Real *activation_base_ = nullptr, *gradient_base_ = nullptr, *scratch_base_ = nullptr, *state_base_ = nullptr;
+};
+
+}  // namespace ssm

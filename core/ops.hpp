@@ -1,0 +1,89 @@
+// ops.hpp - what variants compose. Each function adds one op (or a few) to the net and returns its output.
+//
+// Sequence tensors are (B,T,D) unless said. Parameters are declared under the scope of the net as <name>.weight, <name>.bias.
+#pragma once
+#include <string>
+
+#include "net.hpp"
+
+namespace ssm {
+
+// --- dense ---
+struct LinearOptions {
+  bool bias = true;
+  Init weight = {};              // default: torch's U(-1/sqrt(in), 1/sqrt(in)) for weight and bias
+  Init bias_init = {};
+  Group group = {};
+  Order order = Order::BTD;      // order of the output: (B,T,out), or (B,out,T) written directly by the GEMM
+};
+// y = x W^T + b      x (..., in), W (out, in). x of order BDT is read in place.
+Tensor linear(Net& n, Tensor x, Index out, const std::string& name, const LinearOptions& options = {});
+
+// y_t = table[token_t]      table (vocab, D) N(0, deviation^2); reads net.batch.tokens
+Tensor embedding(Net& n, Index vocab, Index d, const std::string& name, double deviation = 1);
+// Non-overlapping patches: features (B, T*size, F) of the batch -> linear -> (B, T, D); the patch front end.
+Tensor patch_embedding(Net& n, Index size, Index features, Index d, const std::string& name);
+// Adds a learned table row per position: table (l_max, D) N(0, 0.02^2).
+Tensor add_positions(Net& n, Tensor x, const std::string& name);
+
+// --- norms over the last extent (layer, rms) or over B and T (batch) ---
+Tensor layer_norm(Net& n, Tensor x, const std::string& name, double eps = 1e-5);
+Tensor rms_norm(Net& n, Tensor x, const std::string& name, double eps = 1e-5);
+// Train: batch statistics, running <- running + momentum (batch - running) in advance(), unbiased variance; else running statistics.
+Tensor batch_norm(Net& n, Tensor x, const std::string& name, double momentum = 0.1, double eps = 1e-5);
+// "layer", "rms", "batch", "none"
+Tensor norm(Net& n, Tensor x, const std::string& kind, const std::string& name);
+
+// --- elementwise, any order ---
+// "gelu" (erf), "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "id"
+Tensor activation(Net& n, Tensor x, const std::string& kind);
+Tensor glu(Net& n, Tensor x);                   // (.., 2D) -> (.., D): first half * sigmoid(second half)
+Tensor silu_gate(Net& n, Tensor y, Tensor z);   // y * silu(z)
+Tensor multiply(Net& n, Tensor a, Tensor b);
+Tensor add(Net& n, Tensor a, Tensor b);
+// Inverted dropout in train mode; tied: one mask per (batch, channel), the same at all t.
+Tensor dropout(Net& n, Tensor x, double p, bool tied);
+Tensor transpose(Net& n, Tensor x);             // BTD <-> BDT
+Tensor reverse(Net& n, Tensor x);               // each sequence backwards within its length
+Tensor mask_padding(Net& n, Tensor x);          // zeroes t >= length
+// Columns [first, first + count) of the last extent.
+Tensor slice(Net& n, Tensor x, Index first, Index count);
+
+// --- sequence mixing ---
+// Depthwise causal convolution of width w with bias, then activation "silu" or "id": weight (D,1,w), bias (D). Step keeps w-1 inputs.
+Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act);
+// Dense dilated convolution: weight (out,in,k) [weight-normed: weight_v, weight_g], bias (out); causal or centred.
+Tensor dilated_conv(Net& n, Tensor x, Index out, int kernel, int dilation, bool causal, bool weight_norm, const std::string& name);
+// y = K * u + D u per channel.   u, y (B,H,T) order BDT; K (H, taps) a tensor, taps <= T causal; with two-sided K (2,H,T): the second
+// kernel acts on the reversed sequence starting at the next sample (variants.md 1.4). skip: parameter (H) or id -1.
+Tensor fft_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view);
+
+// Causal or full softmax attention without a (T,T) tensor.  qkv (B,T,(heads+2 kv_heads) dh) -> (B,T,heads dh)
+struct AttentionOptions {
+  int heads = 4, kv_heads = 4;
+  bool causal = true;
+  std::string positions = "none";  // "none", "rope", "alibi"
+  int window = 0;                  // 0: unlimited
+  double dropout = 0;
+  std::string view = "tiled";      // "tiled" or "plain"
+};
+Tensor attention(Net& n, Tensor qkv, const AttentionOptions& options);
+
+// --- heads ---
+// (B,T,D) -> (B,D) by "mean", "last" or "first" valid position (lengths of the batch; `full` ignores them and takes all T).
+Tensor pool(Net& n, Tensor x, const std::string& kind);
+// rows 2i and 2i+1 of (2B,D) -> (B,4D): [u, v, u-v, u*v]
+Tensor join_pairs(Net& n, Tensor x);
+
+// --- losses: sums, not means; the optimiser divides once by the number of labels. Predictions stay readable. ---
+struct Loss {
+  Tensor loss;         // (rows) loss of each label, 0 where ignored
+  Tensor prediction;   // (rows) argmax, or the (rows) squared error of a regression
+};
+Loss cross_entropy(Net& n, Tensor logits);                 // targets of the batch, -1 ignored
+Loss mean_squared_error(Net& n, Tensor y);                 // values of the batch
+
+// --- on raw memory ---
+void fill(const Run& r, Real* p, Index count, Real value);
+
+}  // namespace ssm

@@ -1,0 +1,91 @@
+// task.hpp - what a task is: a pure function from (split, index) to an example, with its score's ceiling, floor and published values.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "knobs.hpp"
+#include "real.hpp"
+#include "registry.hpp"
+
+namespace ssm {
+
+enum class Split { train, validation, test };
+const char* split_name(Split split);
+Split split_of(const std::string& name);  // throws BadInput
+
+enum class Target {
+  classes,    // one label per sequence
+  positions,  // one label per position; -1 is ignored
+  regression, // real values per sequence
+  pairs       // one label per pair of sequences: a batch of 2B rows
+};
+
+// One example. Either tokens or features is filled (second and second_features: the other half of a pair).
+struct Example {
+  std::vector<std::int32_t> tokens;   // (length)
+  std::vector<float> features;        // (length, TaskInfo::features)
+  std::vector<std::int32_t> second;   // (length of the second sequence), pairs only
+  std::vector<std::int32_t> targets;  // 1 label, or (length) labels with -1 = ignored
+  std::vector<float> values;          // (TaskInfo::classes) regression targets
+  std::vector<std::int32_t> slices;   // one entry per TaskInfo::slices, an index into its labels
+  void clear() {
+    tokens.clear(), features.clear(), second.clear(), targets.clear(), values.clear(), slices.clear();
+  }
+};
+
+// A number to draw beside a score: kind is "floor", "ceiling", "chance", "ladder" or "published".
+struct Reference {
+  std::string kind, label;
+  double value;
+  std::string source;  // where the number was read or how it was computed
+};
+
+// An axis along which accuracy is broken down: labels[k] names slice k.
+struct SliceAxis {
+  std::string name;
+  std::vector<std::string> labels;
+};
+
+struct TaskInfo {
+  Target target = Target::classes;
+  int vocab = 0;        // token ids are 0..vocab-1, 0 is padding; 0 when the input is features
+  int features = 0;     // real inputs per position; 0 when the input is tokens
+  int classes = 0;      // labels, or regression outputs
+  int max_length = 0;   // longest sequence the present settings can give
+  std::string pooling = "mean";      // "mean", "last", "first": the task's own default for the head
+  std::string metric = "accuracy";   // "accuracy" or "mse"
+  std::vector<Reference> references;
+  std::vector<SliceAxis> slices;
+  std::string about;    // one line for `list`
+};
+
+struct Task {
+  std::string name;  // the registered name, set by SSM_TASK
+  virtual ~Task() = default;
+  virtual void knobs(Knobs&) {}
+  // After the knobs are set: reads files, checks ranges. Throws BadInput.
+  virtual void open(std::uint64_t seed) = 0;
+  virtual TaskInfo info() const = 0;
+  // Number of examples; 0 = as many as one asks for.
+  virtual Index size(Split split) const = 0;
+  // Example `index` of `split`: thread safe, the same on any machine.
+  virtual void example(Split split, Index index, Example& out) const = 0;
+  // The example as a person would read it.
+  virtual std::string show(const Example& e) const;
+  // Writes the first `count` examples of `split` as the file that other programs of the field read. Throws Unsupported when there is
+  // no such form, std::runtime_error when the file cannot be written.
+  virtual void write(Split split, Index count, const std::string& path) const;
+};
+
+using TaskRegistry = Registry<Task>;
+
+#define SSM_TASK(Type, task_name)                                                                       \
+  [[maybe_unused]] static const bool registered_##Type = ::ssm::TaskRegistry::get().add(task_name, [] { \
+    auto task = std::make_unique<Type>();                                                               \
+    task->name = task_name;                                                                             \
+    return task;                                                                                        \
+  })
+
+}  // namespace ssm
