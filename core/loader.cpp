@@ -98,6 +98,11 @@ Prefetcher::~Prefetcher() {
   room_.notify_all();
 }
 
+double Prefetcher::producer_seconds() const {
+  const std::lock_guard lock(mutex_);
+  return producer_seconds_;
+}
+
 void Prefetcher::produce() {
   double counted = 0;
   for (;;) {
@@ -118,7 +123,7 @@ void Prefetcher::produce() {
     const double now = thread_seconds();
     {
       const std::lock_guard lock(mutex_);
-      producer_ += now - counted;
+      producer_seconds_ += now - counted;
       s.ready = true;
     }
     counted = now;

@@ -1,6 +1,5 @@
 // loader.hpp - examples become padded host batches: which examples (Stream), their layout (HostBatch), made ahead of time (Prefetcher).
 #pragma once
-#include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -16,13 +15,13 @@ namespace ssm {
 // B examples padded to T. rows = B, or 2B for pairs: rows 2i and 2i+1 belong together.
 struct HostBatch {
   Index B = 0, T = 0, rows = 0;
-  std::vector<std::int32_t> tokens;   // (rows, T), 0 = padding; empty when the input is features
-  std::vector<float> features;        // (rows, T, TaskInfo::features)
-  std::vector<std::int32_t> lengths;  // (rows)
-  std::vector<std::int32_t> targets;  // (B) for classes and pairs, (rows, T) for positions with -1 = ignored
-  std::vector<float> values;          // (B, TaskInfo::classes) for regression
-  std::vector<std::int32_t> slices;   // (B, axes of TaskInfo::slices)
-  std::vector<Index> indices;         // (B)
+  std::vector<std::int32_t> tokens;          // (rows, T), 0 = padding; empty when the input is features
+  std::vector<float> features;               // (rows, T, TaskInfo::features)
+  std::vector<std::int32_t> lengths;         // (rows)
+  std::vector<std::int32_t> targets;         // (B) for classes and pairs, (rows, T) for positions with -1 = ignored
+  std::vector<float> values;                 // (B, TaskInfo::classes) for regression
+  std::vector<std::int32_t> slices;          // (B, axes of TaskInfo::slices)
+  std::vector<Index> indices;                // (B)
   Index tokens_real = 0, tokens_padded = 0;  // sum of lengths, rows * T
   Example example;                           // working space, kept so that refilling a batch allocates nothing
 };
@@ -61,8 +60,8 @@ class Prefetcher {
   // The next batch; valid until the next call.
   const HostBatch& next();
 
-  double wait_seconds() const { return wait_seconds_; }     // how long next() waited, in all
-  double producer_seconds() const { return producer_.load(); }  // CPU time of the producers
+  double wait_seconds() const { return wait_seconds_; }  // how long next() waited, in all
+  double producer_seconds() const;                       // CPU time of the producers for finished batches, in all
 
  private:
   struct Slot {
@@ -77,9 +76,8 @@ class Prefetcher {
   std::vector<Slot> slots_;
   Index claimed_, handed_, freed_;  // next batch to make; next to hand out; batches below this one may be overwritten
   bool stop_ = false;
-  double wait_seconds_ = 0;
-  std::atomic<double> producer_{0};
-  std::mutex mutex_;
+  double wait_seconds_ = 0, producer_seconds_ = 0;
+  mutable std::mutex mutex_;
   std::condition_variable made_, room_;
   std::vector<std::jthread> threads_;
 };

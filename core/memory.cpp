@@ -1,6 +1,7 @@
 #include "memory.hpp"
 
-#include <new>
+#include <cstring>
+#include <stdexcept>
 #include <utility>
 
 #include "launch.hpp"
@@ -35,6 +36,18 @@ void copy_out(void* host, const void* device, Index bytes) {
 }
 void fill_bytes(void* device, int byte, Index bytes) {
   if (bytes) Kokkos::deep_copy(Bytes(static_cast<char*>(device), static_cast<std::size_t>(bytes)), static_cast<char>(byte));
+}
+
+void stream_in([[maybe_unused]] Exec& exec, void* device, const void* host, Index bytes) {
+#if defined(KOKKOS_ENABLE_CUDA)
+  if (cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, exec.space.cuda_stream()) != cudaSuccess)
+    throw std::runtime_error("copy to the device failed");
+#elif defined(KOKKOS_ENABLE_HIP)
+  if (hipMemcpyAsync(device, host, static_cast<std::size_t>(bytes), hipMemcpyHostToDevice, exec.space.hip_stream()) != hipSuccess)
+    throw std::runtime_error("copy to the device failed");
+#else
+  std::memcpy(device, host, static_cast<std::size_t>(bytes));
+#endif
 }
 
 Index free_device_bytes() {

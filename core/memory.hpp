@@ -35,6 +35,9 @@ void copy_in(void* device, const void* host, Index bytes);
 void copy_out(void* host, const void* device, Index bytes);
 void fill_bytes(void* device, int byte, Index bytes);
 
+// Copies to the device in the order of the run's stream, without waiting: what brings a batch into its slots.
+void stream_in(Exec& exec, void* device, const void* host, Index bytes);
+
 // Bytes that may still be allocated on the device; 0 when the backend cannot say.
 Index free_device_bytes();
 

@@ -76,6 +76,12 @@ Tensor Op::keep(Tensor shape) {
   return shape;
 }
 
+Tensor Op::table(Tensor shape) {
+  shape = keep(shape);
+  n.values_[at(shape.id)].pinned = true;
+  return shape;
+}
+
 Scratch Op::scratch(Index count) {
   const Scratch s{scratch_used, count};
   scratch_used += padded(count);

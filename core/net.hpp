@@ -47,6 +47,7 @@ struct Op {
   Tensor in(Tensor x, Save keep);                          // an input; an op takes a tensor at most once (std::logic_error)
   Tensor out(Tensor shape, Save keep);                     // an output, with a gradient
   Tensor keep(Tensor shape);                               // values from forward() for backward() of the same op; no gradient
+  Tensor table(Tensor shape);                              // values that live as long as the net (what prepare() writes); no gradient
   Scratch scratch(Index count);                            // `count` numbers that live within one call
   State state(Index per_sequence);                         // carried by step(); Net::reset zeroes it
   Param param(const std::string& local, std::vector<Index> shape, Init init, Group group = {});

@@ -3,6 +3,7 @@
 // Sequence tensors are (B,T,D) unless said. Parameters are declared under the scope of the net as <name>.weight, <name>.bias.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "net.hpp"
 
@@ -18,6 +19,8 @@ struct LinearOptions {
 };
 // y = x W^T + b      x (..., in), W (out, in). x of order BDT is read in place.
 Tensor linear(Net& n, Tensor x, Index out, const std::string& name, const LinearOptions& options = {});
+// One weight (sum of sizes, in) without bias, one output (..., size) per block of its rows: no copies for a slice.
+std::vector<Tensor> linear_split(Net& n, Tensor x, const std::vector<Index>& sizes, const std::string& name, LinearOptions options = {});
 
 // y_t = table[token_t]      table (vocab, D) N(0, deviation^2); reads net.batch.tokens
 Tensor embedding(Net& n, Index vocab, Index d, const std::string& name, double deviation = 1);
@@ -68,6 +71,21 @@ struct AttentionOptions {
   std::string view = "tiled";      // "tiled" or "plain"
 };
 Tensor attention(Net& n, Tensor qkv, const AttentionOptions& options);
+
+// The recurrence of S6: delta = softplus(raw + bias), h_t = exp(delta A) h_{t-1} + delta u B_t, y_t = h_t . C_t + D u_t, A = -exp(A_log).
+struct SelectiveScanInputs {
+  Tensor u;       // (B,T,E)
+  Tensor raw;     // (B,T,E); absent (id -1): delta = softplus(bias), the same at all t
+  Tensor B, C;    // (B,T,N), shared by all channels; absent: parameters "B", "C" (E,N)
+  Tensor z;       // (B,T,E): the output is y silu(z); absent: y
+};
+struct SelectiveScanOptions {
+  Index d_state = 16;
+  std::string bias_name = "dt_proj.bias";  // (E)
+  Init A_log_init, bias_init, B_init, C_init;
+};
+// Parameters A_log (E,N), D (E) and the bias; none of them decays. Step carries E*N numbers.
+Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options);
 
 // --- heads ---
 // (B,T,D) -> (B,D) by "mean", "last" or "first" valid position (lengths of the batch; `full` ignores them and takes all T).

@@ -2,9 +2,7 @@
 
 namespace ssm {
 
-const char* split_name(Split split) {
-  return split == Split::train ? "train" : split == Split::validation ? "validation" : "test";
-}
+const char* split_name(Split split) { return split == Split::train ? "train" : split == Split::validation ? "validation" : "test"; }
 
 Split split_of(const std::string& name) {
   for (const Split s : {Split::train, Split::validation, Split::test})

@@ -16,10 +16,10 @@ const char* split_name(Split split);
 Split split_of(const std::string& name);  // throws BadInput
 
 enum class Target {
-  classes,    // one label per sequence
-  positions,  // one label per position; -1 is ignored
-  regression, // real values per sequence
-  pairs       // one label per pair of sequences: a batch of 2B rows
+  classes,     // one label per sequence
+  positions,   // one label per position; -1 is ignored
+  regression,  // real values per sequence
+  pairs        // one label per pair of sequences: a batch of 2B rows
 };
 
 // One example. Either tokens or features is filled (second and second_features: the other half of a pair).
@@ -30,9 +30,7 @@ struct Example {
   std::vector<std::int32_t> targets;  // 1 label, or (length) labels with -1 = ignored
   std::vector<float> values;          // (TaskInfo::classes) regression targets
   std::vector<std::int32_t> slices;   // one entry per TaskInfo::slices, an index into its labels
-  void clear() {
-    tokens.clear(), features.clear(), second.clear(), targets.clear(), values.clear(), slices.clear();
-  }
+  void clear() { tokens.clear(), features.clear(), second.clear(), targets.clear(), values.clear(), slices.clear(); }
 };
 
 // A number to draw beside a score: kind is "floor", "ceiling", "chance", "ladder" or "published".
@@ -50,15 +48,15 @@ struct SliceAxis {
 
 struct TaskInfo {
   Target target = Target::classes;
-  int vocab = 0;        // token ids are 0..vocab-1, 0 is padding; 0 when the input is features
-  int features = 0;     // real inputs per position; 0 when the input is tokens
-  int classes = 0;      // labels, or regression outputs
-  int max_length = 0;   // longest sequence the present settings can give
-  std::string pooling = "mean";      // "mean", "last", "first": the task's own default for the head
-  std::string metric = "accuracy";   // "accuracy" or "mse"
+  int vocab = 0;                    // token ids are 0..vocab-1, 0 is padding; 0 when the input is features
+  int features = 0;                 // real inputs per position; 0 when the input is tokens
+  int classes = 0;                  // labels, or regression outputs
+  int max_length = 0;               // longest sequence the present settings can give
+  std::string pooling = "mean";     // "mean", "last", "first": the task's own default for the head
+  std::string metric = "accuracy";  // "accuracy" or "mse"
   std::vector<Reference> references;
   std::vector<SliceAxis> slices;
-  std::string about;    // one line for `list`
+  std::string about;  // one line for `list`
 };
 
 struct Task {

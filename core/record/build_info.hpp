@@ -8,9 +8,9 @@ struct BuildInfo {
   const char* compiler;        // of the host code: "GNU 12.2.0"
   const char* compiler_flags;  // of the host code
   const char* build_type;
-  const char* real;            // "float" or "double"
-  const char* backend_flags;   // of the device code, or empty
-  bool git_dirty;              // uncommitted changes at build time
+  const char* real;           // "float" or "double"
+  const char* backend_flags;  // of the device code, or empty
+  bool git_dirty;             // uncommitted changes at build time
 };
 
 extern const BuildInfo build_info;

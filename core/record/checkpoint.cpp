@@ -1,33 +1,14 @@
 // checkpoint.cpp - checksums and messages of checkpoint files.
 #include "record/checkpoint.hpp"
 
-#include <cstdio>
-
 #include "error.hpp"
+#include "record/fnv.hpp"
 #include "record/record.hpp"
 
 namespace ssm {
 namespace {
 
 constexpr const char* kSchema = "ssmbench-checkpoint/1";
-
-// FNV-1a, 64 bits (http://www.isthe.com/chongo/tech/comp/fnv).
-class Fnv1a {
- public:
-  void bytes(const void* data, std::size_t count) {
-    const auto* p = static_cast<const unsigned char*>(data);
-    for (std::size_t i = 0; i < count; ++i) hash_ = (hash_ ^ p[i]) * 1099511628211ull;
-  }
-  void text(const std::string& s) { bytes(s.c_str(), s.size() + 1); }
-  std::string hex() const {
-    char buffer[17];
-    std::snprintf(buffer, sizeof buffer, "%016llx", static_cast<unsigned long long>(hash_));
-    return buffer;
-  }
-
- private:
-  std::uint64_t hash_ = 14695981039346656037ull;
-};
 
 std::string checksum(const Array& array) {
   Fnv1a h;
@@ -92,7 +73,8 @@ Checkpoint Checkpoint::load(const std::string& path) {
   const Attribute* schema = tree.find("/", "schema");
   const auto* text = schema ? std::get_if<std::string>(schema) : nullptr;
   if (!text || *text != kSchema)
-    throw BadInput(path + ": not a checkpoint: root attribute 'schema' is " + (text ? "'" + *text + "'" : "missing") + ", expected '" + kSchema + "'");
+    throw BadInput(path + ": not a checkpoint: root attribute 'schema' is " + (text ? "'" + *text + "'" : "missing") + ", expected '" +
+                   kSchema + "'");
   Checkpoint c;
   c.file = path;
   std::map<std::string, std::string> sums;
@@ -100,7 +82,8 @@ Checkpoint Checkpoint::load(const std::string& path) {
   for (const auto& [at, array] : tree.arrays()) {
     if (at.compare(0, prefix.size(), prefix) != 0) throw BadInput(path + ": unexpected entry '" + at + "'");
     const std::string name = at.substr(prefix.size()), stored = tree.get<std::string>(at, "fnv1a");
-    if ((sums[name] = checksum(array)) != stored) throw BadInput(path + ": entry '" + name + "' is damaged: its contents do not match its checksum");
+    if ((sums[name] = checksum(array)) != stored)
+      throw BadInput(path + ": entry '" + name + "' is damaged: its contents do not match its checksum");
     Array copy = array;
     copy.attributes.erase("fnv1a");
     c.arrays.emplace(name, std::move(copy));
@@ -118,7 +101,8 @@ const std::vector<T>& Checkpoint::get(const std::string& name, const std::vector
     std::vector<std::string> names;
     for (const auto& [key, array] : arrays) names.push_back(key);
     const std::string near = nearest(name, names);
-    throw BadInput(file + ": no entry '" + name + "' of shape " + shape_text(shape) + (near.empty() ? "" : "; the nearest is '" + near + "'"));
+    throw BadInput(file + ": no entry '" + name + "' of shape " + shape_text(shape) +
+                   (near.empty() ? "" : "; the nearest is '" + near + "'"));
   }
   if (it->second.shape != shape)
     throw BadInput(file + ": entry '" + name + "' has shape " + shape_text(it->second.shape) + ", expected " + shape_text(shape));

@@ -22,7 +22,7 @@ namespace ssm {
 struct Checkpoint {
   std::map<std::string, Array> arrays;  // a "/" in a name makes a group
   Attributes attributes;
-  std::string file;                     // where it was loaded from, for messages
+  std::string file;  // where it was loaded from, for messages
 
   // Temporary name, fsync, rename; std::runtime_error when that fails.
   void save(const std::string& path) const;
@@ -30,13 +30,16 @@ struct Checkpoint {
   static Checkpoint load(const std::string& path);
 
   // The array, when it is there with this shape and type; otherwise BadInput naming file, entry, found and expected.
-  template <class T> const std::vector<T>& get(const std::string& name, const std::vector<Index>& shape) const;
-  template <class T> void copy(const std::string& name, const std::vector<Index>& shape, T* to) const {
+  template <class T>
+  const std::vector<T>& get(const std::string& name, const std::vector<Index>& shape) const;
+  template <class T>
+  void copy(const std::string& name, const std::vector<Index>& shape, T* to) const {
     const auto& from = get<T>(name, shape);
     std::copy(from.begin(), from.end(), to);
   }
   // T: std::string, std::int64_t, double, bool.
-  template <class T> T attribute(const std::string& name) const;
+  template <class T>
+  T attribute(const std::string& name) const;
 };
 
 }  // namespace ssm

@@ -51,10 +51,13 @@ class Session {
 // The innermost message of the library's last failure: "truncated file: eof = 100, ...".
 inline std::string reason() {
   std::string text;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, [](unsigned depth, const H5E_error2_t* error, void* to) -> herr_t {
-    if (depth == 0 && error->desc) *static_cast<std::string*>(to) = error->desc;
-    return 0;
-  }, &text);
+  H5Ewalk2(
+      H5E_DEFAULT, H5E_WALK_UPWARD,
+      [](unsigned depth, const H5E_error2_t* error, void* to) -> herr_t {
+        if (depth == 0 && error->desc) *static_cast<std::string*>(to) = error->desc;
+        return 0;
+      },
+      &text);
   H5Eclear2(H5E_DEFAULT);
   return text.empty() ? "unknown HDF5 error" : text;
 }

@@ -9,6 +9,7 @@
 #include "error.hpp"
 #include "record/hdf5.hpp"
 #include "record/hdf5_handle.hpp"
+#include "record/hdf5_seal.hpp"
 
 namespace ssm::hdf5 {
 namespace {
@@ -65,7 +66,8 @@ class Reader {
     must(H5Sget_simple_extent_dims(space, dims.data(), nullptr) >= 0, entry);
     Index total = 1;
     for (const hsize_t d : dims)
-      if (d > hsize_t(1) << 48 || __builtin_mul_overflow(total, static_cast<Index>(d), &total)) bad(entry, "impossible shape, the file is damaged");
+      if (d > hsize_t(1) << 48 || __builtin_mul_overflow(total, static_cast<Index>(d), &total))
+        bad(entry, "impossible shape, the file is damaged");
     return {dims.begin(), dims.end()};
   }
 
@@ -79,13 +81,17 @@ class Reader {
     };
     const std::size_t width = H5Tget_size(type);
     switch (H5Tget_class(type)) {
-      case H5T_FLOAT: return width <= 4 ? numbers(float(), H5T_NATIVE_FLOAT) : numbers(double(), H5T_NATIVE_DOUBLE);
+      case H5T_FLOAT:
+        return width <= 4 ? numbers(float(), H5T_NATIVE_FLOAT) : numbers(double(), H5T_NATIVE_DOUBLE);
       case H5T_INTEGER:
         if (width < 4 || (width == 4 && H5Tget_sign(type) == H5T_SGN_2)) return numbers(std::int32_t(), H5T_NATIVE_INT32);
         return numbers(std::int64_t(), H5T_NATIVE_INT64);
-      case H5T_ENUM: return numbers(std::int32_t(), H5T_NATIVE_INT32);
-      case H5T_STRING: return H5Tis_variable_str(type) > 0 ? variable_strings(n, entry, read, type) : fixed_strings(n, entry, read, type);
-      default: bad(entry, "has a type other than number, string or bool");
+      case H5T_ENUM:
+        return numbers(std::int32_t(), H5T_NATIVE_INT32);
+      case H5T_STRING:
+        return H5Tis_variable_str(type) > 0 ? variable_strings(n, entry, read, type) : fixed_strings(n, entry, read, type);
+      default:
+        bad(entry, "has a type other than number, string or bool");
     }
   }
 
@@ -111,7 +117,8 @@ class Reader {
     std::vector<char> all(static_cast<std::size_t>(n) * width + 1);
     if (n) must(read(memory, all.data()) >= 0, entry);
     std::vector<std::string> out;
-    for (Index i = 0; i < n; ++i) out.emplace_back(&all[static_cast<std::size_t>(i) * width], strnlen(&all[static_cast<std::size_t>(i) * width], width));
+    for (Index i = 0; i < n; ++i)
+      out.emplace_back(&all[static_cast<std::size_t>(i) * width], strnlen(&all[static_cast<std::size_t>(i) * width], width));
     return out;
   }
 
@@ -141,10 +148,13 @@ class Reader {
   void attributes_of(hid_t object, const std::string& path) {
     std::vector<std::string> names;
     hsize_t from = 0;
-    const herr_t ok = H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, &from, [](hid_t, const char* name, const H5A_info_t*, void* to) -> herr_t {
-      static_cast<std::vector<std::string>*>(to)->emplace_back(name);
-      return 0;
-    }, &names);
+    const herr_t ok = H5Aiterate2(
+        object, H5_INDEX_NAME, H5_ITER_INC, &from,
+        [](hid_t, const char* name, const H5A_info_t*, void* to) -> herr_t {
+          static_cast<std::vector<std::string>*>(to)->emplace_back(name);
+          return 0;
+        },
+        &names);
     must(ok >= 0, path);
     for (const std::string& name : names) (*into_)[name] = attribute(object, name, path + "@" + name);
   }
@@ -182,6 +192,8 @@ Tree decode(const std::string& path) {
   ::close(fd);
   if (!regular) throw BadInput(path + ": not a file that can be read as HDF5 (a folder or a device)");
   if (info.st_size == 0) throw BadInput(path + ": not an HDF5 file: it is empty");
+  if (!seal_matches(path, static_cast<std::size_t>(info.st_size)))
+    throw BadInput(path + ": damaged HDF5 file: its contents do not match the checksum at its end");
   const Session session;
   if (H5Fis_hdf5(path.c_str()) <= 0) throw BadInput(path + ": not an HDF5 file");
   return Reader(path, info.st_size).run();

@@ -3,6 +3,7 @@
 
 #include "record/hdf5.hpp"
 #include "record/hdf5_handle.hpp"
+#include "record/hdf5_seal.hpp"
 
 namespace ssm::hdf5 {
 namespace {
@@ -44,7 +45,8 @@ void write_attribute(hid_t object, const std::string& path, const std::string& n
 
 void write_array(hid_t file, const std::string& path, const Array& array) {
   const std::vector<hsize_t> dims(array.shape.begin(), array.shape.end());
-  const Handle space(dims.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), H5Sclose);
+  const Handle space(dims.empty() ? H5Screate(H5S_SCALAR) : H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr),
+                     H5Sclose);
   const Handle options(H5Pcreate(H5P_DATASET_CREATE), H5Pclose), text = string_type();
   H5Pset_obj_track_times(options, false);  // the same content gives the same bytes
   must(space.ok(), path + " " + shape_text(array.shape));
@@ -85,8 +87,8 @@ std::vector<char> encode(const Tree& tree) {
   const Handle file(H5Fcreate("memory", H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose);
   must(file.ok(), "in-memory file");
   for (const auto& [path, attributes] : tree.groups()) {  // sorted: a parent comes before what is below it
-    const Handle group(path == "/" ? H5Gopen2(file, "/", H5P_DEFAULT) : H5Gcreate2(file, path.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
-                       H5Gclose);
+    const Handle group(
+        path == "/" ? H5Gopen2(file, "/", H5P_DEFAULT) : H5Gcreate2(file, path.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose);
     must(group.ok(), path);
     for (const auto& [name, value] : attributes) write_attribute(group, path, name, value);
   }
@@ -94,8 +96,11 @@ std::vector<char> encode(const Tree& tree) {
   must(H5Fflush(file, H5F_SCOPE_LOCAL) >= 0, "flush");
   const ssize_t size = H5Fget_file_image(file, nullptr, 0);
   must(size > 0, "file image");
-  std::vector<char> bytes(static_cast<std::size_t>(size));
+  std::vector<char> bytes;
+  bytes.reserve(static_cast<std::size_t>(size) + kSealBytes);
+  bytes.resize(static_cast<std::size_t>(size));
   must(H5Fget_file_image(file, bytes.data(), bytes.size()) == size, "file image");
+  seal(bytes);
   return bytes;
 }
 

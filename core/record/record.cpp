@@ -39,7 +39,7 @@ Attribute typed(const std::string& text) {
   return text;
 }
 
-Record::Record(std::string path, std::string run_id) : path_(std::move(path)) {
+Record::Record(std::string path, const std::string& run_id) : path_(std::move(path)) {
   tree_.set("/", "schema", "ssmbench/1");
   tree_.set("/", "run_id", run_id);
   tree_.set("/", "created", utc_now());
@@ -109,9 +109,13 @@ void Record::history_to(Checkpoint& checkpoint) const {
 
 void Record::history_from(const Checkpoint& checkpoint) {
   for (const std::string table : kHistory) {
-    tree_.erase(table);
+    std::vector<std::string> columns;
+    for (const auto& [path, array] : tree_.arrays())
+      if (path.compare(0, table.size() + 1, table + "/") == 0) columns.push_back(path);
+    for (const std::string& path : columns) tree_.erase(path);
+    const std::string prefix = "history" + table + "/";
     for (const auto& [name, array] : checkpoint.arrays)
-      if (name.compare(0, table.size() + 8, "history" + table + "/") == 0) tree_.put(name.substr(7), array);
+      if (name.compare(0, prefix.size(), prefix) == 0) tree_.put(table + "/" + name.substr(prefix.size()), array);
   }
 }
 

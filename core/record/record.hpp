@@ -30,9 +30,9 @@ struct TrainRow {
 struct EvalRow {
   Index step, tokens_real;
   double seconds;
-  std::string split;    // "train", "validation", "test"
+  std::string split;  // "train", "validation", "test"
   Index examples;
-  double loss, metric;  // the metric's name is /task@metric
+  double loss, metric;                   // the metric's name is /task@metric
   std::map<std::string, double> slices;  // "<axis>=<label>" -> metric; absent ones are NaN in the file
 };
 
@@ -46,7 +46,7 @@ struct Timing {
 class Record {
  public:
   // Makes the folder of `path` when missing. Writes nothing yet.
-  Record(std::string path, std::string run_id);
+  Record(std::string path, const std::string& run_id);
 
   Tree& tree() { return tree_; }
   const Tree& tree() const { return tree_; }

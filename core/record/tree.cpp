@@ -133,8 +133,13 @@ void Tree::append(const std::string& path, const Attribute& value, const std::st
           v.push_back(std::get<std::string>(value));
         } else {
           if (text || (real && std::is_integral_v<T>))
-            throw std::logic_error("tree: '" + path + "' is a column of " + kTypeName<T> + ", the value is a " + (text ? "string" : "real number"));
-          std::visit([&](const auto& x) { if constexpr (std::is_arithmetic_v<std::decay_t<decltype(x)>>) v.push_back(static_cast<T>(x)); }, value);
+            throw std::logic_error("tree: '" + path + "' is a column of " + kTypeName<T> + ", the value is a " +
+                                   (text ? "string" : "real number"));
+          std::visit(
+              [&](const auto& x) {
+                if constexpr (std::is_arithmetic_v<std::decay_t<decltype(x)>>) v.push_back(static_cast<T>(x));
+              },
+              value);
         }
       },
       column.data);
@@ -147,7 +152,8 @@ void Tree::row(const std::string& path, const std::vector<Cell>& cells) {
   group(path);
   std::set<std::string> given;
   for (const Cell& cell : cells) {
-    if (!given.insert(cell.name).second) throw std::logic_error("tree: column '" + cell.name + "' given twice in one row of '" + path + "'");
+    if (!given.insert(cell.name).second)
+      throw std::logic_error("tree: column '" + cell.name + "' given twice in one row of '" + path + "'");
     const std::string name = join_path(path, cell.name);
     if (!arrays_.count(name)) {
       Array column;

@@ -35,11 +35,11 @@ Attribute attribute_of(const T& value) {
 
 // Elements in row-major order; kept bit for bit. Float columns stay float, so a Real array is as wide as the build's Real.
 struct Array {
-  using Data = std::variant<std::vector<double>, std::vector<float>, std::vector<std::int64_t>, std::vector<std::int32_t>,
-                            std::vector<std::string>>;
+  using Data =
+      std::variant<std::vector<double>, std::vector<float>, std::vector<std::int64_t>, std::vector<std::int32_t>, std::vector<std::string>>;
   std::vector<Index> shape{0};  // the product is the number of elements; {} is one scalar
   Data data;
-  Attributes attributes;        // "units" lives here
+  Attributes attributes;  // "units" lives here
 
   Array() = default;
   template <class T>
@@ -72,7 +72,9 @@ class Tree {
   // ---- writing side
   void group(const std::string& path);
   template <class T>
-  void set(const std::string& path, const std::string& name, const T& value) { attributes(path)[name] = attribute_of(value); }
+  void set(const std::string& path, const std::string& name, const T& value) {
+    attributes(path)[name] = attribute_of(value);
+  }
   void put(const std::string& path, Array array);
   // Adds one element to a 1-D column, made on first use with the value's type (bool as int64).
   void append(const std::string& path, const Attribute& value, const std::string& units = "");
@@ -82,12 +84,14 @@ class Tree {
 
   // ---- reading side
   bool has(const std::string& path) const { return groups_.count(path) || arrays_.count(path); }
-  const Attribute* find(const std::string& path, const std::string& name) const;     // nullptr when absent
+  const Attribute* find(const std::string& path, const std::string& name) const;  // nullptr when absent
   const Array* find(const std::string& path) const;
-  const Array& at(const std::string& path) const;                                    // BadInput when absent
-  template <class T> T get(const std::string& path, const std::string& name) const;  // std::string, int64_t, double (or an integer), bool; BadInput
-  template <class T> const std::vector<T>& column(const std::string& path) const;    // exact type or BadInput
-  std::vector<double> numbers(const std::string& path) const;                        // any numeric type, converted
+  const Array& at(const std::string& path) const;  // BadInput when absent
+  template <class T>
+  T get(const std::string& path, const std::string& name) const;  // std::string, int64_t, double (or an integer), bool; BadInput
+  template <class T>
+  const std::vector<T>& column(const std::string& path) const;  // exact type or BadInput
+  std::vector<double> numbers(const std::string& path) const;   // any numeric type, converted
   const std::map<std::string, Attributes>& groups() const { return groups_; }
   const std::map<std::string, Array>& arrays() const { return arrays_; }
 

@@ -1,0 +1,134 @@
+#include "config.hpp"
+
+#include <algorithm>
+
+#include "error.hpp"
+
+namespace ssm {
+
+namespace {
+
+// Short forms: "depth" -> "model.depth", "seed" -> all three.
+KeyValues expand(const KeyValues& given) {
+  KeyValues out;
+  for (const auto& [key, value] : given) {
+    if (key == "seed")
+      for (const char* name : {"seed.init", "seed.data", "seed.dropout"}) out.emplace_back(name, value);
+    else if (key == "variant" || key == "depth" || key == "layers")
+      out.emplace_back("model." + key, value);
+    else
+      out.emplace_back(key, value);
+  }
+  return out;
+}
+
+const std::string* last(const KeyValues& list, const std::string& key) {
+  const std::string* found = nullptr;
+  for (const auto& [k, v] : list)
+    if (k == key) found = &v;
+  return found;
+}
+
+std::string hex(std::uint64_t h) {
+  std::string out(16, '0');
+  for (std::size_t i = 16; i-- > 0; h >>= 4) out[i] = "0123456789abcdef"[h & 15];
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> Config::used_variants() const {
+  std::vector<std::string> used = layers;
+  std::sort(used.begin(), used.end());
+  used.erase(std::unique(used.begin(), used.end()), used.end());
+  return used;
+}
+
+// The sections are declared by their owners; a const Config only reads through the knobs.
+void Config::each(const std::function<void(const std::string&, Knobs&)>& visit) const {
+  Config& self = const_cast<Config&>(*this);
+  const auto section = [&](const std::string& name, auto& owner) {
+    Knobs knobs;
+    owner.knobs(knobs);
+    visit(name, knobs);
+  };
+  section("model", self.model);
+  section("train", self.train);
+  section("run", self.run);
+  section("seed", self.seed);
+  if (task) section(task_name, *task);
+  for (const std::string& name : used_variants()) {
+    const auto variant = make_variant(name, variant_knobs);
+    section(name, *variant);
+  }
+}
+
+Config::Config(const KeyValues& raw) {
+  const KeyValues given = expand(raw);
+  if (const std::string* name = last(given, "task")) {
+    task_name = *name;
+    task = TaskRegistry::get().make(task_name, "task");
+  }
+  {
+    Knobs knobs;
+    model.knobs(knobs);
+    for (const char* name : {"variant", "depth", "layers"})
+      if (const std::string* text = last(given, std::string("model.") + name)) knobs.find(name)->set(*text, std::string("model.") + name);
+  }
+  if (model.layers.empty()) {
+    if (!VariantRegistry::get().has(model.variant)) unknown("variant", model.variant, VariantRegistry::get().names());
+    layers.assign(static_cast<std::size_t>(model.depth), model.variant);
+  } else {
+    layers = parse_layers(model.layers);
+  }
+
+  std::map<std::string, std::string> values;
+  for (const auto& [key, value] : given)
+    if (key != "task") values[key] = value;
+  std::vector<std::string> known = {"task", "variant", "depth", "layers", "seed"};
+  std::vector<std::string> used;
+  each([&](const std::string& section, Knobs& knobs) {
+    for (Knob& k : knobs.all()) {
+      const std::string key = section + "." + k.name;
+      known.push_back(key);
+      const auto found = values.find(key);
+      if (found != values.end()) {
+        k.set(found->second, key);
+        used.push_back(key);
+      }
+    }
+    if (std::find(layers.begin(), layers.end(), section) != layers.end())
+      for (const Knob& k : knobs.all()) variant_knobs[section][k.name] = k.get();
+  });
+  for (const std::string& key : used) values.erase(key);
+  if (!values.empty()) unknown("key", values.begin()->first, known);
+}
+
+void Config::open_task() {
+  if (!task) throw BadInput("no task was given: --task NAME, one of " + join(TaskRegistry::get().names()));
+  task->open(static_cast<std::uint64_t>(seed.data));
+}
+
+std::map<std::string, std::string> Config::resolved() const {
+  std::map<std::string, std::string> out;
+  if (task) out["task"] = task_name;
+  for (const Key& key : keys()) out[key.name] = key.value;
+  return out;
+}
+
+std::vector<Config::Key> Config::keys() const {
+  std::vector<Key> out;
+  each([&](const std::string& section, Knobs& knobs) {
+    for (const Knob& k : knobs.all()) out.push_back({section + "." + k.name, k.get(), k});
+  });
+  return out;
+}
+
+std::string Config::run_id() const {
+  std::string canonical;
+  for (const auto& [key, value] : resolved())
+    if (key.rfind("run.", 0) != 0 || key == "run.gemm") canonical += key + '=' + value + '\n';
+  return hex(mix(hash_name(canonical)));
+}
+
+}  // namespace ssm

@@ -1,0 +1,223 @@
+#include "model.hpp"
+
+#include <charconv>
+
+#include "error.hpp"
+
+namespace ssm {
+
+void ModelConfig::knobs(Knobs& k) {
+  k("layers", layers, {}).any_text().note("pattern of variants, e.g. mamba*3,attention; empty: variant * depth");
+  k("variant", variant, {}).any_text().note("the mixer of every layer");
+  k("depth", depth, {2, 4, 6}).range(1, 256).note("number of layers");
+  k("d_model", d_model, {32, 64, 128, 256}).range(1, 65536).note("model width D");
+  k("l_max", l_max).range(0, 1 << 24).note("longest sequence parameters are made for; 0: the task's longest");
+  k("norm", norm, {"auto", "layer", "rms", "batch", "none"}).note("norm of the residual blocks; auto: the variant's");
+  k("place", place, {"auto", "pre", "post"}).note("norm before the mixer or after the residual sum");
+  k("mlp", mlp, {0, 2, 4}).range(-1, 64).note("MLP width over D after each mixer; -1: the variant's, 0: none");
+  k("mlp_activation", mlp_activation, {"gelu", "gelu_tanh", "silu", "relu"}).note("activation of the MLP");
+  k("dropout", dropout, {0, 0.1, 0.2}).range(0, 0.95).note("dropout after every mixer and MLP");
+  k("tie_dropout", tie_dropout).note("one dropout mask per sequence and channel, the same at all t");
+  k("pooling", pooling, {"auto", "mean", "last", "first"}).note("how positions become one vector; auto: the task's");
+  k("mask", mask, {"pool-only", "full"}).note("where padding is masked; pool-only is the published behaviour");
+  k("frontend", frontend, {"none"}).any_text().note("patch:N joins N positions of a real-valued input into one");
+  k("bidirectional", bidirectional, {"no", "sum", "concat"}).note("a second mixer on the reversed sequence");
+  k("embed_deviation", embed_deviation, {0.02, 1}).range(0, 100).note("standard deviation of the token embedding");
+}
+
+namespace {
+
+int positive(const std::string& text, const std::string& what) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1)
+    throw BadInput(what + ": '" + text + "' is not a positive integer");
+  return value;
+}
+
+}  // namespace
+
+std::vector<std::string> parse_layers(const std::string& pattern) {
+  std::vector<std::string> out;
+  for (std::size_t from = 0; from <= pattern.size();) {
+    const std::size_t comma = std::min(pattern.find(',', from), pattern.size());
+    std::string piece = pattern.substr(from, comma - from);
+    int times = 1;
+    if (const std::size_t star = piece.find('*'); star != std::string::npos) {
+      times = positive(piece.substr(star + 1), "model.layers, '" + piece + "'");
+      piece.resize(star);
+    }
+    if (!VariantRegistry::get().has(piece)) unknown("variant in model.layers", piece, VariantRegistry::get().names());
+    out.insert(out.end(), static_cast<std::size_t>(times), piece);
+    from = comma + 1;
+  }
+  return out;
+}
+
+std::unique_ptr<Variant> make_variant(const std::string& name, const VariantKnobs& all) {
+  auto variant = VariantRegistry::get().make(name, "variant");
+  Knobs knobs;
+  variant->knobs(knobs);
+  if (const auto found = all.find(name); found != all.end())
+    for (const auto& [key, text] : found->second) {
+      Knob* knob = knobs.find(key);
+      if (!knob) {
+        std::vector<std::string> names;
+        for (const Knob& k : knobs.all()) names.push_back(name + "." + k.name);
+        unknown("knob", name + "." + key, names);
+      }
+      knob->set(text, name + "." + key);
+    }
+  return variant;
+}
+
+Model::Model(const ModelConfig& c, const TaskInfo& task, const VariantKnobs& knobs) : config(c), info(task) {
+  if (config.layers.empty()) {
+    if (!VariantRegistry::get().has(config.variant)) unknown("variant", config.variant, VariantRegistry::get().names());
+    layers.assign(static_cast<std::size_t>(config.depth), config.variant);
+  } else {
+    layers = parse_layers(config.layers);
+  }
+  if (config.pooling == "auto") config.pooling = info.pooling;
+  if (config.frontend != "none") {
+    if (config.frontend.rfind("patch:", 0) != 0) throw BadInput("model.frontend = '" + config.frontend + "': allowed is none or patch:N");
+    if (info.features == 0) throw BadInput("model.frontend = '" + config.frontend + "' needs a task with real-valued input; this one has tokens");
+    patch_ = positive(config.frontend.substr(6), "model.frontend");
+  }
+  if (config.l_max == 0) config.l_max = static_cast<int>((info.max_length + patch_ - 1) / patch_);
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    for (auto* list : {&variants_, &reverse_}) {
+      if (list == &reverse_ && config.bidirectional == "no") continue;
+      auto variant = make_variant(layers[i], knobs);
+      variant->layer = static_cast<int>(i);
+      variant->depth = static_cast<int>(layers.size());
+      list->push_back(std::move(variant));
+    }
+}
+
+Answer Model::causal() const {
+  if (config.bidirectional != "no") return Answer::no("model.bidirectional = " + config.bidirectional);
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (const Answer a = variants_[i]->causal(); !a.yes) return Answer::no(layers[i] + ": " + a.reason);
+  return {};
+}
+
+Answer Model::streams() const {
+  if (const Answer a = causal(); !a.yes) return a;
+  if (info.target == Target::pairs) return Answer::no("a pair of sequences is not a stream");
+  if (patch_ > 1) return Answer::no("model.frontend = " + config.frontend + " joins positions");
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (const Answer a = variants_[i]->streams(); !a.yes) return Answer::no(layers[i] + ": " + a.reason);
+  return {};
+}
+
+Tensor Model::mix(Net& n, Tensor x, std::size_t i) {
+  const auto one_way = [&](Variant& variant, const char* name, Tensor input) {
+    const auto scope = n.scope(name);
+    return variant.build(n, input);
+  };
+  if (config.bidirectional == "no") return one_way(*variants_[i], "mixer", x);
+  Tensor forward = one_way(*variants_[i], "mixer", x);
+  Tensor backward = reverse(n, one_way(*reverse_[i], "mixer_reverse", reverse(n, x)));
+  if (config.bidirectional == "concat") {
+    const auto no_bias = [] {
+      LinearOptions o;
+      o.bias = false;
+      return o;
+    }();
+    forward = linear(n, forward, n.D, "join_forward", no_bias);
+    backward = linear(n, backward, n.D, "join_reverse");
+  }
+  return add(n, forward, backward);
+}
+
+Tensor Model::residual(Net& n, Tensor x, const std::string& norm_kind, const std::string& place, const std::string& norm_name,
+                       const std::function<Tensor(Tensor)>& f) {
+  Tensor h = place == "pre" ? norm(n, x, norm_kind, norm_name) : x;
+  h = f(h);
+  if (config.dropout > 0) h = dropout(n, h, config.dropout, config.tie_dropout);
+  x = add(n, x, h);
+  if (place == "post") x = norm(n, x, norm_kind, norm_name);
+  return config.mask == "full" ? mask_padding(n, x) : x;
+}
+
+Tensor Model::block(Net& n, Tensor x, std::size_t i) {
+  const auto scope = n.scope("layers." + std::to_string(i));
+  const Block defaults = variants_[i]->block();
+  const std::string norm_kind = config.norm == "auto" ? defaults.norm : config.norm;
+  const std::string place = config.place == "auto" ? defaults.place : config.place;
+  const double mlp = config.mlp < 0 ? defaults.mlp : config.mlp;
+  x = residual(n, x, norm_kind, place, "norm", [&](Tensor h) { return mix(n, h, i); });
+  if (mlp <= 0) return x;
+  return residual(n, x, norm_kind, place, "mlp_norm", [&](Tensor h) {
+    h = linear(n, h, static_cast<Index>(mlp * static_cast<double>(n.D)), "mlp.fc1");
+    return linear(n, activation(n, h, config.mlp_activation), n.D, "mlp.fc2");
+  });
+}
+
+Tensor Model::build(Net& n) {
+  Tensor x = info.features == 0 ? embedding(n, info.vocab, n.D, "embed", config.embed_deviation)
+                                : patch_embedding(n, patch_, info.features, n.D, "embed");
+  bool pre = false;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    x = block(n, x, i);
+    pre |= (config.place == "auto" ? variants_[i]->block().place : config.place) == "pre";
+  }
+  const std::string last = config.norm == "auto" ? variants_.back()->block().norm : config.norm;
+  if (pre) x = norm(n, x, last, "norm");
+  if (info.target == Target::positions) return linear(n, x, info.classes, "head");
+  x = pool(n, x, config.pooling);
+  if (info.target != Target::pairs) return linear(n, x, info.classes, "head");
+  x = activation(n, linear(n, join_pairs(n, x), n.D, "head.fc1"), "gelu");
+  return linear(n, x, info.classes, "head.fc2");
+}
+
+ModelNet::ModelNet(Model& m, Mode mode, Index B, Index length)
+    : examples(B), rows(m.info.target == Target::pairs ? 2 * B : B), T(length),
+      net(m.params, mode, rows, (length + m.patch() - 1) / m.patch(), m.config.d_model, m.config.l_max), patch_(m.patch()) {
+  if (m.patch() > 1 && length % m.patch()) throw BadInput("model.frontend = " + m.config.frontend + ": the length " + std::to_string(length) + " is no multiple");
+  logits = m.build(net);
+  loss = m.info.target == Target::regression ? mean_squared_error(net, logits) : cross_entropy(net, logits);
+  net.plan();
+  const Index labels = m.info.target == Target::positions ? rows * T : examples;
+  counts_[0] = m.info.features ? 0 : rows * T * Index{4};
+  counts_[1] = rows * T * m.info.features * static_cast<Index>(sizeof(Real));
+  counts_[2] = rows * Index{4};
+  counts_[3] = m.info.target == Target::regression ? 0 : labels * Index{4};
+  counts_[4] = m.info.target == Target::regression ? examples * m.info.classes * static_cast<Index>(sizeof(Real)) : 0;
+  for (const Index c : counts_) wanted_slot_bytes_ += (c + 255) / 256 * 256;
+}
+
+void ModelNet::allocate() {
+  net.allocate();
+  slots_ = Memory("ssm::batch", wanted_slot_bytes_);
+  char* at = slots_.as<char>();
+  const auto take = [&](Index bytes) {
+    char* p = bytes ? at : nullptr;
+    at += (bytes + 255) / 256 * 256;
+    return p;
+  };
+  net.batch.tokens = reinterpret_cast<std::int32_t*>(take(counts_[0]));
+  net.batch.features = reinterpret_cast<Real*>(take(counts_[1]));
+  net.batch.lengths = reinterpret_cast<std::int32_t*>(take(counts_[2]));
+  net.batch.targets = reinterpret_cast<std::int32_t*>(take(counts_[3]));
+  net.batch.values = reinterpret_cast<Real*>(take(counts_[4]));
+}
+
+void ModelNet::load(const Run& r, const HostBatch& batch) {
+  if (batch.rows != rows || batch.T != T) throw std::logic_error("a batch of another shape was loaded");
+  const auto send = [&](void* slot, const auto& host, Index bytes) {
+    if (bytes) stream_in(r.exec, slot, host.data(), bytes);
+  };
+  features_.assign(batch.features.begin(), batch.features.end());
+  values_.assign(batch.values.begin(), batch.values.end());
+  lengths_.assign(batch.lengths.begin(), batch.lengths.end());
+  for (std::int32_t& length : lengths_) length = static_cast<std::int32_t>((length + patch_ - 1) / patch_);
+  send(net.batch.tokens, batch.tokens, counts_[0]);
+  send(net.batch.features, features_, counts_[1]);
+  send(net.batch.lengths, lengths_, counts_[2]);
+  send(net.batch.targets, batch.targets, counts_[3]);
+  send(net.batch.values, values_, counts_[4]);
+}
+
+}  // namespace ssm

@@ -1,0 +1,103 @@
+// activation.cpp - y = f(x) entry by entry, on tensors of any order. Saves x.
+#include "error.hpp"
+#include "lib/each.hpp"
+#include "math.hpp"
+#include "ops.hpp"
+
+namespace ssm::activation_op {
+
+struct Gelu {
+  static constexpr const char* name = "gelu";
+  static constexpr double flops = 20, exps = 1;
+  static SSM_FN Real f(Real x) { return x * gauss(x).cdf; }
+  static SSM_FN Real slope(Real x) {
+    const Gauss<Real> g = gauss(x);
+    return g.cdf + x * g.pdf;
+  }
+};
+
+// x (1 + tanh(s)) / 2 = x sigmoid(2 s),  s = sqrt(2/pi) (x + 0.044715 x^3)
+struct GeluTanh {
+  static constexpr const char* name = "gelu_tanh";
+  static constexpr double flops = 10, exps = 1;
+  static constexpr Real k = Real(2 * 0.79788456080286535588), cubic = Real(0.044715);
+  static SSM_FN Real f(Real x) { return x * sigmoid(k * x * (1 + cubic * x * x)); }
+  static SSM_FN Real slope(Real x) {
+    const Real s = sigmoid(k * x * (1 + cubic * x * x));
+    return s + x * s * (1 - s) * k * (1 + 3 * cubic * x * x);
+  }
+};
+
+struct Silu {
+  static constexpr const char* name = "silu";
+  static constexpr double flops = 5, exps = 1;
+  static SSM_FN Real f(Real x) { return silu(x); }
+  static SSM_FN Real slope(Real x) { return silu_slope(x); }
+};
+
+struct Relu {
+  static constexpr const char* name = "relu";
+  static constexpr double flops = 1, exps = 0;
+  static SSM_FN Real f(Real x) { return x > 0 ? x : Real(0); }
+  static SSM_FN Real slope(Real x) { return x > 0 ? Real(1) : Real(0); }
+};
+
+struct Tanh {
+  static constexpr const char* name = "tanh";
+  static constexpr double flops = 8, exps = 1;
+  static SSM_FN Real f(Real x) { return fast_tanh(x); }
+  static SSM_FN Real slope(Real x) {
+    const Real y = fast_tanh(x);
+    return 1 - y * y;
+  }
+};
+
+struct Sigmoid {
+  static constexpr const char* name = "sigmoid";
+  static constexpr double flops = 4, exps = 1;
+  static SSM_FN Real f(Real x) { return sigmoid(x); }
+  static SSM_FN Real slope(Real x) {
+    const Real y = sigmoid(x);
+    return y * (1 - y);
+  }
+};
+
+template <class Kind>
+struct Activation final : Op {
+  Tensor x, y;
+  Activation(Net& net, Tensor x_) : Op(net), x(in(x_, save)), y(out(x_, drop)) {}
+  const char* name() const override { return Kind::name; }
+
+  void forward(const Run& r) override {
+    const Real* X = v(x);
+    Real* Y = v(y);
+    each("ssm::activation", r, x.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = Kind::f(X[i]); });
+  }
+  void backward(const Run& r) override {
+    const Real *X = v(x), *dY = d(y);
+    const Grad dX = g(x);
+    each("ssm::activation_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, dY[i] * Kind::slope(X[i])); });
+  }
+  Cost cost() const override {
+    const double n_ = static_cast<double>(x.size()), real = sizeof(Real);
+    return {{Kind::flops * n_, Kind::exps * n_, 2 * real * n_}, {(Kind::flops + 4) * n_, Kind::exps * n_, 3 * real * n_}};
+  }
+};
+
+}  // namespace ssm::activation_op
+
+namespace ssm {
+
+Tensor activation(Net& n, Tensor x, const std::string& kind) {
+  using namespace activation_op;
+  if (kind == "id") return x;
+  if (kind == "gelu") return n.add<Activation<Gelu>>(x);
+  if (kind == "gelu_tanh") return n.add<Activation<GeluTanh>>(x);
+  if (kind == "silu") return n.add<Activation<Silu>>(x);
+  if (kind == "relu") return n.add<Activation<Relu>>(x);
+  if (kind == "tanh") return n.add<Activation<Tanh>>(x);
+  if (kind == "sigmoid") return n.add<Activation<Sigmoid>>(x);
+  unknown("activation", kind, {"gelu", "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "id"});
+}
+
+}  // namespace ssm

@@ -1,0 +1,84 @@
+// linear_split.cpp - one weight, several outputs: y_p = x W_p^T, W_p a block of rows of W. Saves the copies of a slice and lets every
+// part live and die on its own.
+//
+//   dx = sum_p dy_p W_p     dW_p += dy_p^T x
+#include "lib/blas.hpp"
+#include "ops.hpp"
+
+namespace ssm {
+namespace linear_split_op {
+
+struct LinearSplit final : Op {
+  Tensor x, y;  // y: the first part
+  std::vector<Tensor> parts;
+  Index rows, in_size;
+  Param W;
+  Scratch sums;
+
+  LinearSplit(Net& net, Tensor x_, const std::vector<Index>& sizes, const std::string& name, const LinearOptions& o)
+      : Op(net), x(in(x_, save)), rows(x.rows()), in_size(x.last()) {
+    if (x.order != Order::BTD || o.order != Order::BTD || o.bias) throw std::logic_error("linear_split: BTD in and out, no bias");
+    Index total = 0, sum = 0;
+    for (const Index size : sizes) {
+      Tensor shape = x;
+      shape.n[shape.rank - 1] = size;
+      parts.push_back(out(shape, drop));
+      total += size;
+      sum = std::max(sum, gemm_sum_scratch(size, in_size, rows, 1));
+    }
+    y = parts.at(0);
+    W = param(name + ".weight", {total, in_size}, o.weight ? o.weight : init::torch_linear(in_size), o.group);
+    if (n.mode == Mode::train) sums = scratch(sum);
+  }
+  const char* name() const override { return "linear_split"; }
+
+  void forward(const Run& r) override {
+    const Real* weight = v(W);
+    for (const Tensor& part : parts) {
+      const Index size = part.last();
+      gemm(r, false, true, rows, size, in_size, 1, v(x), in_size, weight, in_size, 0, v(part), size);
+      weight += size * in_size;
+    }
+  }
+
+  void backward(const Run& r) override {
+    const Grad dx = g(x);
+    const Real* weight = v(W);
+    Real *dweight = d(W), beta = dx.add ? 1 : 0;
+    for (const Tensor& part : parts) {
+      const Index size = part.last();
+      gemm(r, false, false, rows, in_size, size, 1, d(part), size, weight, in_size, beta, dx.p, in_size);
+      const Gemm to_W{.ta = true,
+                      .M = size,
+                      .N = in_size,
+                      .K = rows,
+                      .A = d(part),
+                      .lda = size,
+                      .B = v(x),
+                      .ldb = in_size,
+                      .beta = 1,
+                      .C = dweight,
+                      .ldc = in_size};
+      gemm_sum(r, to_W, nullptr, v(sums));
+      weight += size * in_size;
+      dweight += size * in_size;
+      beta = 1;
+    }
+  }
+
+  Cost cost() const override {
+    const double places = static_cast<double>(rows), weights = static_cast<double>(W.size);
+    const double wide = static_cast<double>(in_size) + weights / static_cast<double>(in_size);
+    return {{2 * places * weights, 0, sizeof(Real) * (places * wide + weights)},
+            {4 * places * weights, 0, sizeof(Real) * (2 * places * wide + 3 * weights)}};
+  }
+};
+
+}  // namespace linear_split_op
+
+std::vector<Tensor> linear_split(Net& n, Tensor x, const std::vector<Index>& sizes, const std::string& name, LinearOptions options) {
+  options.bias = false;
+  return n.push(std::make_unique<linear_split_op::LinearSplit>(n, x, sizes, name, options))->parts;
+}
+
+}  // namespace ssm

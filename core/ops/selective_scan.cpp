@@ -1,0 +1,161 @@
+// selective_scan.cpp - the recurrence of S6 (Mamba), one state of N numbers per channel, never a (B,T,E,N) tensor.
+//
+//   delta = softplus(raw + bias)   A = -exp(A_log)
+//   h_t = exp(delta A) h_{t-1} + delta u B_t      y_t = h_t . C_t + D u_t      out = y silu(z)
+//
+// forward() saves h once per kChunk steps; backward() walks the chunks from the end, runs each again from its saved state, then back:
+//   lambda_t = C_t dy_t + exp(delta_{t+1} A) lambda_{t+1}      r_t = h_t - delta u B_t = exp(delta A) h_{t-1}
+//   du = D dy + delta lambda.B     ddelta = lambda.(B u + A r)     dA = lambda delta r     dB_t = lambda delta u     dC_t = dy h_t
+// dB and dC sum over channels: a fixed number of channel blocks, each with its own partial sums, then one ordered pass over the blocks.
+#include "launch.hpp"
+#include "lib/each.hpp"
+#include "ops.hpp"
+#include "ops/selective_scan_kernels.hpp"
+
+namespace ssm {
+namespace selective_scan_op {
+
+// Channel blocks that own partial sums of dB and dC.
+constexpr Index kChannelBlocks = kOnHost ? 8 : 32;
+
+struct SelectiveScan final : Op {
+  Tensor u, raw, B, C, z, boundary, y;
+  Param A_log, D, bias, B_const, C_const;
+  State h;
+  Scratch work, dBC, partial;
+  Index E, N, blocks;
+
+  SelectiveScan(Net& net, const SelectiveScanInputs& i, const SelectiveScanOptions& o)
+      : Op(net), u(in(i.u, save)), E(i.u.last()), N(o.d_state) {
+    const Index groups = E / kLanes + E % kLanes;
+    blocks = groups < kChannelBlocks ? groups : kChannelBlocks;
+    if (i.raw.id >= 0) raw = in(i.raw, save);
+    if (i.B.id >= 0) B = in(i.B, save);
+    else B_const = param("B", {E, N}, o.B_init);
+    if (i.C.id >= 0) C = in(i.C, save);
+    else C_const = param("C", {E, N}, o.C_init);
+    if (i.z.id >= 0) z = in(i.z, save);
+    A_log = param("A_log", {E, N}, o.A_log_init, no_decay());
+    D = param("D", {E}, init::constant(1), no_decay());
+    bias = param(o.bias_name, {E}, o.bias_init, no_decay());
+    h = state(E * N);
+    const bool training = n.mode == Mode::train;
+    if (training) boundary = keep(shaped({n.B, chunks(), E, N}));
+    const Index of_item = training ? work_of_item(kLanes, N) : forward_work(N) * kLanes;
+    work = scratch(training ? std::max(n.B * blocks * of_item, n.B * E * forward_work(N)) : n.B * E * forward_work(N));
+    if (training) {
+      dBC = scratch(2 * blocks * n.B * n.T * N);
+      partial = scratch(n.B * E * sums_of_channel(N));
+    }
+    y = out(shaped({n.B, n.T, E}), drop);
+  }
+
+  Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
+  const char* name() const override { return "selective_scan"; }
+  void forward(const Run& r) override { scan(r, nullptr); }
+  void step(const Run& r) override { scan(r, v(h)); }
+
+  Inputs inputs() const {
+    Inputs p{};
+    p.u = v(u);
+    p.raw = raw.id < 0 ? nullptr : v(raw);
+    p.z = z.id < 0 ? nullptr : v(z);
+    p.B = B.id < 0 ? v(B_const) : v(B);
+    p.C = C.id < 0 ? v(C_const) : v(C);
+    p.A_log = v(A_log);
+    p.D = v(D);
+    p.bias = v(bias);
+    p.boundary = boundary.id < 0 ? nullptr : v(boundary);
+    p.work = v(work);
+    p.T = n.T;
+    p.E = E;
+    p.N = N;
+    p.chunks = chunks();
+    return p;
+  }
+
+  void scan(const Run& r, Real* carried) {
+    const Inputs p = inputs();
+    const auto go = [&](const auto& kernel) { launch_lanes("ssm::selective_scan", r, n.B, E, kernel); };
+    if (B.id >= 0 && C.id >= 0) go(Forward<false, false>{p, v(y), carried});
+    else if (B.id >= 0) go(Forward<false, true>{p, v(y), carried});
+    else if (C.id >= 0) go(Forward<true, false>{p, v(y), carried});
+    else go(Forward<true, true>{p, v(y), carried});
+  }
+
+  void backward(const Run& r) override {
+    Outputs o{};
+    o.dy = d(y);
+    o.du = g(u);
+    if (raw.id >= 0) o.draw = g(raw);
+    if (z.id >= 0) o.dz = g(z);
+    const Index rows = n.B * n.T * N;
+    o.dB = v(dBC);
+    o.dC = v(dBC) + blocks * rows;
+    o.partial = v(partial);
+    o.batch = n.B;
+    o.blocks = blocks;
+    const Inputs p = inputs();
+    const auto go = [&](const auto& kernel) { launch("ssm::selective_scan_back", r, n.B * blocks, kernel); };
+    if (B.id >= 0 && C.id >= 0) go(Backward<false, false>{p, o});
+    else if (B.id >= 0) go(Backward<false, true>{p, o});
+    else if (C.id >= 0) go(Backward<true, false>{p, o});
+    else go(Backward<true, true>{p, o});
+    if (B.id >= 0) sum_blocks(r, o.dB, blocks, rows, g(B));
+    if (C.id >= 0) sum_blocks(r, o.dC, blocks, rows, g(C));
+    sum_batch(r, {d(A_log), d(D), d(bias), B.id < 0 ? d(B_const) : nullptr, C.id < 0 ? d(C_const) : nullptr});
+  }
+
+  // to(i) = sum over blocks, in order.
+  static void sum_blocks(const Run& r, const Real* from, Index blocks, Index count, Grad to) {
+    constexpr Index W = kOnHost ? 256 : 1;
+    launch("ssm::selective_scan_sum", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
+      const Index first = k * W, width = count - first < W ? count - first : W;
+      Real sum[W];
+      for (Index j = 0; j < width; ++j) sum[j] = from[first + j];
+      for (Index block = 1; block < blocks; ++block)
+        for (Index j = 0; j < width; ++j) sum[j] += from[block * count + first + j];
+      for (Index j = 0; j < width; ++j) to(first + j, sum[j]);
+    });
+  }
+
+  struct ParamGrads {
+    Real *A_log, *D, *bias, *B, *C;
+  };
+  void sum_batch(const Run& r, const ParamGrads& to) {
+    const Index batch = n.B, channels = E, states = N, count = sums_of_channel(N), groups = E / kLanes;
+    const Real* from = v(partial);
+    launch("ssm::selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {
+      const Index e = i / count, k = i - e * count, group = e / kLanes;
+      const Index W = group < groups ? kLanes : 1, first = group < groups ? group * kLanes : e;
+      Real sum = 0;
+      for (Index b = 0; b < batch; ++b) sum += from[(b * channels + first) * count + k * W + (e - first)];
+      if (k < states) to.A_log[e * states + k] += sum;
+      else if (k == states) to.D[e] += sum;
+      else if (k == states + 1) to.bias[e] += sum;
+      else if (k < 2 * states + 2) {
+        if (to.B) to.B[e * states + k - states - 2] += sum;
+      } else if (to.C) {
+        to.C[e * states + k - 2 * states - 2] += sum;
+      }
+    });
+  }
+
+  Cost cost() const override {
+    const double places = static_cast<double>(n.B) * n.T, channels = places * E, all = channels * N, bytes = sizeof(Real);
+    const double rows = (raw.id >= 0) + (z.id >= 0) + 2.0, selective = (B.id >= 0) + (C.id >= 0);
+    const double saved = n.mode == Mode::train ? all / kChunk : 0;
+    Cost c;
+    c.forward = {6 * all + 12 * channels, all + 3 * channels, bytes * (rows * channels + selective * places * N + saved)};
+    c.backward = {23 * all + 25 * channels, all + 4 * channels, bytes * (2 * rows * channels + 2 * selective * places * N + saved)};
+    return c;
+  }
+};
+
+}  // namespace selective_scan_op
+
+Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options) {
+  return n.add<selective_scan_op::SelectiveScan>(inputs, options);
+}
+
+}  // namespace ssm

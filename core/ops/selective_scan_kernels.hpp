@@ -1,0 +1,238 @@
+// selective_scan_kernels.hpp - the two kernels of selective_scan.cpp: W channels at a time, lanes fastest, time in order.
+#pragma once
+#include "launch.hpp"
+#include "lib/each.hpp"
+#include "math.hpp"
+#include "tensor.hpp"
+
+namespace ssm::selective_scan_op {
+
+constexpr Index kChunk = 32;  // steps between saved states
+constexpr Real kLog2e = Real(1.4426950408889634), kLn2 = Real(0.6931471805599453);
+
+// Arrays of N numbers per lane that a forward item works in: A log2(e), h, and B, C where they are parameters.
+SSM_FN Index forward_work(Index N) { return 4 * N; }
+// Per item of backward: A, h, lambda, B, C, every h and every decay of a chunk, and three rows of it.
+SSM_FN Index work_of_item(Index W, Index N) { return W * (5 * N + kChunk * (2 * N + 3)); }
+// Sums over time that one sequence leaves per channel: dA_log, dD, dbias, and dB, dC where they are parameters.
+SSM_FN Index sums_of_channel(Index N) { return 3 * N + 2; }
+
+struct Inputs {
+  const Real *u, *raw, *z, *B, *C, *A_log, *D, *bias;  // raw, z: null where absent; B, C: (B,T,N), or (E,N) parameters
+  Real *boundary, *work;                               // boundary (B,chunks,E,N) in lane order, null in evaluation
+  Index T, E, N, chunks;
+};
+
+// a[k][l] = entry k of channel first + l of an (E,N) array
+template <int W>
+SSM_FN void gather(const Real* from, Index first, Index N, Real* to) {
+  for (Index k = 0; k < N; ++k)
+    for (int l = 0; l < W; ++l) to[k * W + l] = from[(first + l) * N + k];
+}
+
+template <int W>
+SSM_FN void decay_rates(const Inputs& p, Index first, Real* A) {
+  for (Index k = 0; k < p.N; ++k)
+    for (int l = 0; l < W; ++l) A[k * W + l] = -kLog2e * fast_exp(p.A_log[(first + l) * p.N + k]);
+}
+
+template <int W>
+SSM_FN Real lane_sum(Real* x) {
+  for (int half = W / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; ++l) x[l] += x[l + half];
+  return x[0];
+}
+
+// kB, kC: B or C is a parameter (E,N) instead of a sequence.
+template <bool kB, bool kC>
+struct Forward {
+  Inputs p;
+  Real *y, *carried;  // carried (B,E,N): the state of a stream, null for whole sequences
+
+  template <int W>
+  KOKKOS_FUNCTION void run(Index b, Index first) const {
+    const Index T = p.T, E = p.E, N = p.N;
+    Real* A = p.work + (b * E + first) * forward_work(N);
+    Real* h = A + N * W;
+    Real* Bp = h + N * W;
+    Real* Cp = Bp + N * W;
+    Real bias[W], skip[W];
+    for (int l = 0; l < W; ++l) bias[l] = p.bias[first + l], skip[l] = p.D[first + l];
+    decay_rates<W>(p, first, A);
+    if (kB) gather<W>(p.B, first, N, Bp);
+    if (kC) gather<W>(p.C, first, N, Cp);
+    if (carried) gather<W>(carried + b * E * N, first, N, h);
+    else
+      for (Index k = 0; k < N * W; ++k) h[k] = 0;
+
+    for (Index t = 0; t < T; ++t) {
+      if (p.boundary && t % kChunk == 0) {
+        Real* to = p.boundary + ((b * p.chunks + t / kChunk) * E + first) * N;
+        for (Index k = 0; k < N * W; ++k) to[k] = h[k];
+      }
+      const Index at = (b * T + t) * E + first;
+      const Real *Bt = p.B + (b * T + t) * N, *Ct = p.C + (b * T + t) * N;
+      Real delta[W], du[W], sum[W];
+      for (int l = 0; l < W; ++l) {
+        const Real u = p.u[at + l];
+        delta[l] = softplus(p.raw ? p.raw[at + l] + bias[l] : bias[l]);
+        du[l] = delta[l] * u;
+        sum[l] = skip[l] * u;
+      }
+      for (Index k = 0; k < N; ++k) {
+        SSM_INDEPENDENT
+        for (int l = 0; l < W; ++l) {
+          const Real a = exp2_decay(delta[l] * A[k * W + l]);
+          const Real now = a * h[k * W + l] + du[l] * (kB ? Bp[k * W + l] : Bt[k]);
+          h[k * W + l] = now;
+          sum[l] += now * (kC ? Cp[k * W + l] : Ct[k]);
+        }
+      }
+      if (p.z) {
+        SSM_INDEPENDENT
+        for (int l = 0; l < W; ++l) y[at + l] = sum[l] * silu(p.z[at + l]);
+      } else {
+        for (int l = 0; l < W; ++l) y[at + l] = sum[l];
+      }
+    }
+    if (carried)
+      for (Index k = 0; k < N; ++k)
+        for (int l = 0; l < W; ++l) carried[(b * E + first + l) * N + k] = h[k * W + l];
+  }
+};
+
+struct Outputs {
+  const Real* dy;
+  Grad du, draw, dz;
+  Real *dB, *dC, *partial;  // dB, dC (blocks,B,T,N); partial (B,E,sums) in lane order
+  Index batch, blocks;
+};
+
+// One item = one sequence and one block of channels, its groups of lanes one after the other.
+template <bool kB, bool kC>
+struct Backward {
+  Inputs p;
+  Outputs o;
+
+  KOKKOS_FUNCTION void operator()(const Index i) const {
+    const Index b = i / o.blocks, block = i - b * o.blocks, whole = p.E / kLanes, groups = whole + p.E % kLanes;
+    const Index begin = groups * block / o.blocks, end = groups * (block + 1) / o.blocks;
+    for (Index group = begin; group < end; ++group) {
+      if (group < whole) run<kLanes>(b, block, group * kLanes, group == begin);
+      else run<1>(b, block, whole * kLanes + (group - whole), group == begin);
+    }
+  }
+
+  template <int W>
+  KOKKOS_FUNCTION void run(Index b, Index block, Index first, bool fresh) const {
+    const Index E = p.E, N = p.N, NW = N * W;
+    Real* A = p.work + (b * o.blocks + block) * work_of_item(kLanes, N);
+    Real *lambda = A + NW, *Bp = lambda + NW, *Cp = Bp + NW, *h0 = Cp + NW;
+    Real *h = h0 + NW, *a = h + kChunk * NW, *deltas = a + kChunk * NW, *us = deltas + kChunk * W, *dys = us + kChunk * W;
+    Real* sums = o.partial + (b * E + first) * sums_of_channel(N);
+    decay_rates<W>(p, first, A);
+    if (kB) gather<W>(p.B, first, N, Bp);
+    if (kC) gather<W>(p.C, first, N, Cp);
+    for (Index k = 0; k < NW; ++k) lambda[k] = 0;
+    for (Index k = 0; k < sums_of_channel(N) * W; ++k) sums[k] = 0;
+
+    for (Index chunk = p.chunks - 1; chunk >= 0; --chunk) {
+      const Index t0 = chunk * kChunk, length = p.T - t0 < kChunk ? p.T - t0 : kChunk;
+      const Real* from = p.boundary + ((b * p.chunks + chunk) * E + first) * N;
+      for (Index k = 0; k < NW; ++k) h0[k] = from[k];
+      for (Index q = 0; q < length; ++q)
+        again<W>(b, t0 + q, first, A, q ? h + (q - 1) * NW : h0, h + q * NW, a + q * NW, Bp, Cp, deltas + q * W, us + q * W, dys + q * W);
+      for (Index q = length - 1; q >= 0; --q)
+        back<W>(b, block, t0 + q, first, fresh, A, lambda, h + q * NW, a + q * NW, Bp, Cp, deltas + q * W, us + q * W, dys + q * W, sums);
+    }
+    for (Index k = 0; k < NW; ++k) sums[k] *= kLn2 * A[k];  // dA -> dA_log
+  }
+
+  // One step forward again: fills h, a and the rows delta, u, dy, and writes dz.
+  template <int W>
+  KOKKOS_FUNCTION void again(Index b, Index t, Index first, const Real* A, const Real* before, Real* h, Real* a, const Real* Bp,
+                             const Real* Cp, Real* deltas, Real* us, Real* dys) const {
+    const Index N = p.N, at = (b * p.T + t) * p.E + first;
+    const Real *Bt = p.B + (b * p.T + t) * N, *Ct = p.C + (b * p.T + t) * N;
+    Real delta[W], du[W], sum[W];
+    for (int l = 0; l < W; ++l) {
+      const Real u = p.u[at + l];
+      delta[l] = softplus(p.raw ? p.raw[at + l] + p.bias[first + l] : p.bias[first + l]);
+      du[l] = delta[l] * u;
+      sum[l] = p.D[first + l] * u;
+      us[l] = u;
+      deltas[l] = delta[l];
+    }
+    for (Index k = 0; k < N; ++k) {
+      SSM_INDEPENDENT
+      for (int l = 0; l < W; ++l) {
+        const Real decay = exp2_decay(delta[l] * A[k * W + l]);
+        const Real now = decay * before[k * W + l] + du[l] * (kB ? Bp[k * W + l] : Bt[k]);
+        a[k * W + l] = decay;
+        h[k * W + l] = now;
+        sum[l] += now * (kC ? Cp[k * W + l] : Ct[k]);
+      }
+    }
+    for (int l = 0; l < W; ++l) dys[l] = o.dy[at + l];
+    if (p.z) {
+      SSM_INDEPENDENT
+      for (int l = 0; l < W; ++l) {
+        const Real z = p.z[at + l], s = sigmoid(z), gated = dys[l];
+        dys[l] = gated * z * s;
+        sum[l] = gated * sum[l] * s * (Real(1) + z * (Real(1) - s));
+      }
+      for (int l = 0; l < W; ++l) o.dz(at + l, sum[l]);
+    }
+  }
+
+  // One step back. lambda holds exp(delta_{t+1} A) lambda_{t+1} on entry, exp(delta_t A) lambda_t on return.
+  template <int W>
+  KOKKOS_FUNCTION void back(Index b, Index block, Index t, Index first, bool fresh, const Real* A, Real* lambda, const Real* h,
+                            const Real* a, const Real* Bp, const Real* Cp, const Real* deltas, const Real* us, const Real* dys,
+                            Real* sums) const {
+    const Index N = p.N, NW = N * W, at = (b * p.T + t) * p.E + first, place = ((block * o.batch + b) * p.T + t) * N;
+    const Real *Bt = p.B + (b * p.T + t) * N, *Ct = p.C + (b * p.T + t) * N;
+    Real* dA = sums;
+    Real *dD = sums + NW, *dbias = dD + W, *dBp = dbias + W, *dCp = dBp + NW;
+    Real delta[W], du[W], dy[W], along_B[W], along_A[W];
+    for (int l = 0; l < W; ++l) {
+      delta[l] = deltas[l], dy[l] = dys[l], du[l] = delta[l] * us[l];
+      along_B[l] = along_A[l] = 0;
+    }
+    for (Index k = 0; k < N; ++k) {
+      Real toB[W], toC[W];
+      SSM_INDEPENDENT
+      for (int l = 0; l < W; ++l) {
+        const Index j = k * W + l;
+        const Real Bk = kB ? Bp[j] : Bt[k], now = h[j], full = lambda[j] + (kC ? Cp[j] : Ct[k]) * dy[l];
+        const Real old = full * (now - du[l] * Bk);  // lambda r
+        along_B[l] += full * Bk;
+        along_A[l] += old * A[j];
+        dA[j] += delta[l] * old;
+        lambda[j] = a[j] * full;
+        toB[l] = full * du[l];
+        toC[l] = dy[l] * now;
+      }
+      if (kB)
+        for (int l = 0; l < W; ++l) dBp[k * W + l] += toB[l];
+      else o.dB[place + k] = fresh ? lane_sum<W>(toB) : o.dB[place + k] + lane_sum<W>(toB);
+      if (kC)
+        for (int l = 0; l < W; ++l) dCp[k * W + l] += toC[l];
+      else o.dC[place + k] = fresh ? lane_sum<W>(toC) : o.dC[place + k] + lane_sum<W>(toC);
+    }
+    SSM_INDEPENDENT
+    for (int l = 0; l < W; ++l) {
+      const Real slope = softplus_slope(p.raw ? p.raw[at + l] + p.bias[first + l] : p.bias[first + l]);
+      const Real u = us[l], draw = (u * along_B[l] + kLn2 * along_A[l]) * slope;
+      along_B[l] = p.D[first + l] * dy[l] + delta[l] * along_B[l];
+      dD[l] += dy[l] * u;
+      dbias[l] += draw;
+      along_A[l] = draw;
+    }
+    for (int l = 0; l < W; ++l) o.du(at + l, along_B[l]);
+    if (p.raw)
+      for (int l = 0; l < W; ++l) o.draw(at + l, along_A[l]);
+  }
+};
+
+}  // namespace ssm::selective_scan_op

@@ -1,0 +1,40 @@
+// ssm_layer.hpp - what S4D and S4 share around their kernels: the parameters, the output block, and its plain loops.
+#pragma once
+#include <complex>
+#include <string>
+#include <vector>
+
+#include "ops/ssm.hpp"
+#include "variant.hpp"
+
+namespace ssm {
+
+struct SsmOptions {
+  Index n_ssm = 1;              // sets of (A, B) shared by channels; 0: one per channel
+  bool bidirectional = false, real = false, train_B = true;
+  double dt_min = 1e-3, dt_max = 0.1;
+  std::string dt_transform = "exp", disc = "zoh";
+  std::vector<std::complex<double>> lambda, B, P;  // (M), (M) or empty for ones, (rank,M)
+  Init A_imag;                  // instead of -Im lambda
+};
+// Declares kernel.{inv_dt, A_real, A_imag, B, C, P} for H channels. Real parts of lambda are clamped to <= -1e-4 and imaginary parts to
+// <= -1e-4, as the published code does. Throws BadInput when n_ssm does not divide H; `variant` names the culprit.
+SsmParams declare_ssm(Net& n, Index H, const SsmOptions& options, const std::string& variant);
+Param declare_skip(Net& n, Index H);  // D (1,H), N(0,1)
+
+// y -> GELU -> Linear (H -> 2H) -> GLU, or Linear (H -> H) without glu: parameters output_linear.*. Gives (B,T,H).
+Tensor ssm_output(Net& n, Tensor y, bool glu);
+// The same in plain loops: y (B,T,H) of the layer before it -> c.y.
+void ssm_output_reference(Case& c, const std::vector<double>& y, bool glu);
+
+// How plain loops read parameters: Delta_h, and a, b, c of a mode; S sets, M modes.
+struct SsmReader {
+  const Case& c;
+  Index H, M, S;
+  bool softplus, real;
+  double delta(Index h) const;
+  std::complex<double> a(Index h, Index n) const, b(Index h, Index n) const, p(Index rank, Index h, Index n) const;
+  std::complex<double> out(Index kernel, Index h, Index n) const;
+};
+
+}  // namespace ssm

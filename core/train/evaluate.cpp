@@ -1,0 +1,68 @@
+#include "train/evaluate.hpp"
+
+#include <chrono>
+#include <numeric>
+
+namespace ssm {
+
+namespace {
+
+struct Tally {
+  double sum = 0;
+  Index count = 0;
+  void add(double value) { sum += value, ++count; }
+  double mean() const { return count ? sum / static_cast<double>(count) : 0; }
+};
+
+std::vector<Real> read(const Net& net, Tensor t) {
+  std::vector<Real> out(static_cast<std::size_t>(t.size()));
+  copy_out(out.data(), net.value(t), static_cast<Index>(out.size() * sizeof(Real)));
+  return out;
+}
+
+}  // namespace
+
+Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const TaskInfo& info, Split split, Index examples) {
+  const auto start = std::chrono::steady_clock::now();
+  const Run r{train_run.exec, Mode::evaluate, nullptr};
+  if (const Index size = task.size(split); size > 0) examples = std::min(examples, size);
+  net.net.prepare(r);
+
+  Tally loss, metric, sequences;
+  std::map<std::string, Tally> slices;
+  HostBatch batch;
+  std::vector<Index> indices(static_cast<std::size_t>(net.examples));
+  const std::size_t axes = info.slices.size();
+  for (Index first = 0; first < examples; first += net.examples) {
+    for (Index b = 0; b < net.examples; ++b) indices[static_cast<std::size_t>(b)] = std::min(first + b, examples - 1);
+    fill(task, info, split, indices, net.T, batch);
+    net.load(r, batch);
+    net.net.forward(r);
+    const std::vector<Real> losses = read(net.net, net.loss.loss), predictions = read(net.net, net.loss.prediction);
+    const std::size_t labels = losses.size() / static_cast<std::size_t>(net.examples);
+    for (Index b = 0; b < net.examples && first + b < examples; ++b) {
+      Tally example;
+      for (std::size_t k = 0; k < labels; ++k) {
+        const std::size_t i = static_cast<std::size_t>(b) * labels + k;
+        const bool regression = info.target == Target::regression;
+        if (!regression && batch.targets[i] < 0) continue;
+        loss.add(static_cast<double>(losses[i]));
+        example.add(regression ? static_cast<double>(predictions[i]) : static_cast<double>(predictions[i]) == batch.targets[i]);
+      }
+      metric.sum += example.sum, metric.count += example.count;
+      sequences.add(example.sum == static_cast<double>(example.count));
+      for (std::size_t a = 0; a < axes; ++a) {
+        const auto label = static_cast<std::size_t>(batch.slices[static_cast<std::size_t>(b) * axes + a]);
+        Tally& slice = slices[info.slices[a].name + "=" + info.slices[a].labels.at(label)];
+        slice.sum += example.sum, slice.count += example.count;
+      }
+    }
+  }
+  Score score{examples, metric.count, loss.mean(), metric.mean(), {}, 0};
+  for (const auto& [name, tally] : slices) score.slices[name] = tally.mean();
+  if (info.target == Target::positions) score.slices["sequence"] = sequences.mean();
+  score.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return score;
+}
+
+}  // namespace ssm

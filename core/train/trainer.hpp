@@ -1,0 +1,64 @@
+// trainer.hpp - the training loop of one run: batches, steps, evaluation, checkpoints, and what of it goes into the record.
+#pragma once
+#include <memory>
+
+#include "config.hpp"
+#include "exec.hpp"
+#include "record/record.hpp"
+#include "train/evaluate.hpp"
+#include "train/optimizer.hpp"
+#include "train/progress.hpp"
+
+namespace ssm {
+
+struct Outcome {
+  std::string state = "complete", reason;  // as in /status
+};
+
+class Trainer {
+ public:
+  // Builds and plans; throws Unsupported when the plan does not fit the device. `config`'s task must be open.
+  Trainer(Config& config, Device& device, Record& record);
+  Outcome run();
+
+  // One optimiser step on the next batches: load, zero, forward, backward, clip, AdamW, running statistics.
+  void step();
+
+  Model model;
+  ModelNet& train_net() { return *train_; }
+  Optimizer& optimizer() { return *optimizer_; }
+
+ private:
+  struct State {  // what a checkpoint carries beside arrays
+    Index step = 0, total = 0, tokens_real = 0, tokens_padded = 0, stale = 0;
+    double seconds = 0, best = 0, best_loss = 0, lr_scale = 1;
+    bool has_best = false;
+  };
+  void allocate();
+  void report(Index from, double seconds);
+  void fix_total_steps();
+  void validate();
+  void test();
+  void save() const;
+  bool restore();
+  std::string checkpoint_path() const;
+  std::vector<std::vector<double>> values() const;
+
+  Config& config_;
+  Device& device_;
+  Record& record_;
+  TaskInfo info_;
+  Run run_;
+  std::unique_ptr<ModelNet> train_, eval_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Prefetcher> batches_;
+  State now_;
+  std::vector<std::vector<double>> best_values_;
+  std::vector<double> step_seconds_;
+  std::vector<std::pair<Index, Index>> step_tokens_;  // real and padded tokens after each step since the last report
+  double last_loss_ = 0, first_call_ = 0;
+  std::string validation_text_ = "";
+  Progress progress_;
+};
+
+}  // namespace ssm

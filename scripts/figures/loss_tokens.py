@@ -1,0 +1,12 @@
+"""Training loss against training tokens.
+
+Loss of the training batches, a moving average over 2 % of each curve; band: lowest to highest seed.
+"""
+
+from ssmb import curves
+
+ORDER = 20
+
+
+def figure(runs):
+    return curves.loss(runs, "tokens_real")

@@ -1,0 +1,84 @@
+"""One self-contained HTML page: inline style, script and SVG, no network; light, dark, print and phone."""
+
+import html
+import re
+from pathlib import Path
+
+from . import style, tables
+from .figures import Figure, svg
+from .results import Run
+from .series import group, level, score
+
+HERE = Path(__file__).parent
+
+
+def drawing(figure: Figure, runs: list[Run]) -> str:
+    """One figure as <figure>; empty when it has nothing to show. Its neutral colours follow the page's."""
+    canvas = figure.draw(runs) if runs else None
+    if canvas is None:
+        return ""
+    text = svg(canvas)
+    for colour, name in ((style.INK, "ink"), (style.FAINT, "faint"), (style.GRID, "grid"), (style.PAPER, "card")):
+        text = text.replace(colour, f"var(--{name})")
+    mine = f"{figure.name}-"
+    text = re.sub(r'\bid="', f'id="{mine}', text)
+    text = re.sub(r'href="#', f'href="#{mine}', text).replace("url(#", f"url(#{mine}")
+    title = html.escape(figure.title)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    width = f"{canvas.get_figwidth() * 7.2:.0f}rem"
+    return (
+        f'<figure id="{figure.name}" style="--w:{width}"><h3>{title}</h3><div class="scroll">{text}</div>'
+        f"<figcaption><p>{html.escape(figure.caption)}</p></figcaption></figure>"
+    )
+
+
+def lede(runs: list[Run]) -> str:
+    """The result in one sentence per task."""
+    said, series = [], group(runs)
+    for task in dict.fromkeys(s.task for s in series):
+        scored = [s for s in series if s.task == task and score(s)]
+        if not scored:
+            continue
+        best = max(scored, key=lambda s: score(s).value)
+        s, run = score(best), best.runs[0]
+        value = f"{s.value * 100:.1f} %" if run.metric == "accuracy" else f"{run.metric} {s.value:.4g}"
+        interval = f"95 % interval {s.low * 100:.1f} to {s.high * 100:.1f}, {s.over}"
+        over = f" ({interval})" if s.over and run.metric == "accuracy" else ""
+        reached = level(s.low, run)
+        passed = f"; it passes the reference line “{reached}”" if reached else ""
+        of, which = (f"Of {len(scored)} variants on", "highest: ") if len(scored) > 1 else ("On", "")
+        said.append(f"{of} {task}, {best.label} scores {which}{value}{over}{passed}.")
+    return " ".join(said) or "No run has been evaluated yet."
+
+
+def facts(runs: list[Run], used: list[Run]) -> str:
+    devices = sorted({f"{r.device}, {r.meta.get('threads', '?')} threads" for r in used if r.meta})
+    versions = sorted({r.version for r in used})
+    days = sorted({r.created[:10] for r in used if r.created})
+    when = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else ""
+    complete = sum(r.state == "complete" for r in runs)
+    parts = [f"{complete} of {len(runs)} runs complete", "; ".join(devices), f"code {', '.join(versions)}", when]
+    return " · ".join(p for p in parts if p)
+
+
+def build(name: str, runs: list[Run], used: list[Run], figures: list[Figure], mixed: list[str]) -> str:
+    """The page. runs: all of the folder; used: those that have something to show."""
+    drawings = "\n".join(filter(None, (drawing(f, used) for f in figures)))
+    failed = tables.failures(runs)
+    warning = "".join(f"<p><strong>Mixed runs:</strong> {html.escape(m)}</p>" for m in mixed)
+    links = [("scores", "Scores"), ("figures", "Figures"), ("failed", "Not complete"), ("provenance", "Provenance")]
+    nav = "".join(f'<a href="#{i}">{t}</a>' for i, t in links if i != "failed" or failed)
+    problem = f'<h2 id="failed">Not complete, and why</h2>{failed}' if failed else ""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>ssmbench: {html.escape(name)}</title>
+<style>{(HERE / "page.css").read_text()}</style></head><body>
+<header><h1>ssmbench: {html.escape(name)}</h1><p class="lede">{html.escape(lede(used))}</p>
+<p class="facts">{html.escape(facts(runs, used))}</p>{warning}<nav>{nav}</nav></header>
+<main><h2 id="scores">Scores</h2>{tables.all_tables(used)}
+<h2 id="figures">Figures</h2>
+{drawings}
+{problem}
+<h2 id="provenance">Provenance</h2>{tables.provenance(runs)}</main>
+<script>{(HERE / "page.js").read_text()}</script></body></html>
+"""

@@ -1,0 +1,117 @@
+"""Runs grouped into the lines of a plot, and the intervals around them."""
+
+import math
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from .results import Run
+
+# Two-sided 95 % quantiles of Student's t for 1..30 degrees of freedom; beyond, the normal value is within 2 %.
+T95 = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+]  # fmt: skip
+NOT_A_SETTING = ("seed", "run.")  # keys that never tell two lines apart
+
+
+@dataclass
+class Series:
+    """Runs that differ in their seeds only."""
+
+    label: str
+    mixer: str
+    task: str
+    runs: list[Run]
+
+
+@dataclass
+class Score:
+    """A final score with its 95 % interval: over seeds (t) when there are several, else over test examples (Wilson)."""
+
+    value: float
+    low: float
+    high: float
+    over: str  # "3 seeds", "2000 examples", or "" when no interval can be given
+
+
+def wilson(p: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a proportion p seen in n trials (Wilson 1927)."""
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return centre - half, centre + half
+
+
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % t interval; the interval is the mean itself for one value."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return mean, mean, mean
+    half = (T95[n - 2] if n <= len(T95) + 1 else 1.96) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def _settings(run: Run) -> dict[str, object]:
+    return {k: v for k, v in run.config.items() if not k.startswith(NOT_A_SETTING)}
+
+
+def group(runs: list[Run]) -> list[Series]:
+    """One series per (task, mixer, settings); a label names the settings that tell the series of one mixer apart."""
+
+    def key(run: Run):
+        return run.task_name, run.mixer, sorted((k, str(v)) for k, v in _settings(run).items())
+
+    series = [Series(members[0].mixer, members[0].mixer, members[0].task_name, members)
+              for members in (list(g) for _, g in groupby(sorted(runs, key=key), key))]  # fmt: skip
+    for one in series:
+        others = [s for s in series if (s.task, s.mixer) == (one.task, one.mixer) and s is not one]
+        mine = _settings(one.runs[0])
+        differ = sorted({k for other in others for k in mine if _settings(other.runs[0]).get(k) != mine[k]})
+        if differ:
+            one.label += " " + " ".join(f"{k.removeprefix(one.mixer + '.')}={mine[k]}" for k in differ)
+    return series
+
+
+def score(series: Series) -> Score | None:
+    """Final score of a series, None when no run of it was evaluated."""
+    finals = [row for row in (run.last_eval() for run in series.runs) if "metric" in row]
+    if not finals:
+        return None
+    values = [float(row["metric"]) for row in finals]
+    if len(values) > 1:
+        return Score(*mean_interval(values), f"{len(values)} seeds")
+    examples = float(finals[0].get("examples", 0))
+    if examples > 0 and series.runs[0].metric == "accuracy":
+        return Score(values[0], *wilson(values[0], examples), f"{examples:.0f} examples")
+    return Score(values[0], values[0], values[0], "")
+
+
+def level(accuracy: float, run: Run) -> str:
+    """Highest step of the task's ladder that an accuracy reaches, in words."""
+    steps = sorted(
+        (r for r in run.references if r.kind in ("chance", "floor", "ladder", "ceiling")), key=lambda r: r.value
+    )
+    reached = [r for r in steps if accuracy >= r.value]
+    if not steps:
+        return ""
+    return reached[-1].label if reached else f"below {steps[0].label}"
+
+
+def median(values) -> float:
+    kept = [v for v in values if v is not None and np.isfinite(v)]
+    return float(np.median(kept)) if kept else float("nan")
+
+
+def band(
+    curves: list[tuple[np.ndarray, np.ndarray]], points: int = 200
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, mean, low, high over several (x, y) curves, on the range they share; a single curve as it is."""
+    if len(curves) == 1:
+        x, y = curves[0]
+        return x, y, y, y
+    lo, hi = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    x = np.linspace(lo, hi, points)
+    table = np.array([np.interp(x, cx, cy) for cx, cy in curves])
+    return x, table.mean(axis=0), table.min(axis=0), table.max(axis=0)

@@ -1,0 +1,28 @@
+// content.hpp - which split an example belongs to is a property of its content, so splits cannot share an example, under any two seeds.
+#pragma once
+#include <span>
+#include <string>
+
+#include "rng.hpp"
+#include "task.hpp"
+
+namespace ssm {
+
+// Hash of a token sequence; `h` chains several sequences.
+inline std::uint64_t content_hash(std::span<const std::int32_t> tokens, std::uint64_t h = 0xcbf29ce484222325ull) {
+  for (const std::int32_t t : tokens) h = (h ^ static_cast<std::uint32_t>(t)) * 0x100000001b3ull;
+  return h;
+}
+
+// 1/8 of the content space is validation, 1/8 test, 6/8 train.
+inline bool belongs(std::uint64_t hash, Split split) {
+  const std::uint64_t part = mix(hash) % 8;
+  return split == (part == 0 ? Split::validation : part == 1 ? Split::test : Split::train);
+}
+
+// The randomness of example `index` of (task, split, seed).
+inline Rng example_rng(const std::string& task, Split split, std::uint64_t seed, Index index) {
+  return {seed, hash_name(split_name(split), hash_name(task)), static_cast<std::uint64_t>(index)};
+}
+
+}  // namespace ssm

@@ -1,0 +1,106 @@
+// induction.cpp - induction heads in Mamba's form: what followed the trigger?
+//
+//   tokens = `length` uniform symbols; one trigger somewhere, followed by the answer; the last token is the trigger again
+//   label  = the symbol behind the first trigger
+//
+// Train at 256 and test at any length by changing the knob. Ids: 0 padding, 1..symbols the ordinary symbols, symbols + 1 the trigger.
+#include <bit>
+
+#include "content.hpp"
+
+namespace ssm::induction {
+
+namespace {
+
+// Accuracy at test lengths 2^6, 2^7, ... after training at 2^8 (percent).
+struct Row {
+  const char* label;
+  std::vector<double> percent;
+};
+
+const std::vector<Row>& published() {
+  static const std::vector<Row> rows = {
+      {"attention, absolute", {100, 99.6, 100, 58.6, 26.6, 18.8, 9.8, 10.9, 7.8}},
+      {"attention, RoPE", {100, 100, 100, 83.6, 31.3, 18.4, 8.6, 9.0, 5.5}},
+      {"attention, xPos", {100, 100, 100, 99.6, 67.6, 25.4, 7.0, 9.0, 7.8}},
+      {"H3", {100, 100, 100, 80.9, 39.5, 23.8, 14.8, 8.2, 5.9, 6.6, 8.2, 4.7, 8.2, 6.3, 7.4}},
+      {"Hyena", {97.7, 100, 100, 100, 44.1, 12.5, 6.6, 5.1, 7.0, 5.9, 6.6, 6.6, 5.9, 6.3, 9.8}},
+      {"Mamba", std::vector<double>(15, 100)},
+  };
+  return rows;
+}
+
+int octave(int x) { return std::bit_width(static_cast<unsigned>(x)) - 1; }
+
+}  // namespace
+
+struct Induction final : Task {
+  int length = 256, symbols = 15, train_size = 0, validation_size = 2000, test_size = 2000;
+  std::uint64_t seed = 0;
+
+  static constexpr int prefix = 64;  // tokens whose hash decides the split
+
+  void knobs(Knobs& k) override {
+    k("length", length, {64, 256, 1024, 4096, 16384}).range(8, 1 << 20).note("tokens of a sequence, the last trigger counted");
+    k("symbols", symbols, {15}).range(8, 65536).note("ordinary symbols; the trigger is one more");
+    k("train_size", train_size).range(0, 2e9).note("training examples; 0 = a fresh one every time");
+    k("validation_size", validation_size).range(1, 2e9).note("validation examples");
+    k("test_size", test_size).range(1, 2e9).note("test examples");
+  }
+
+  void open(std::uint64_t seed_) override { seed = seed_; }
+
+  Index size(Split split) const override {
+    return split == Split::train ? train_size : split == Split::validation ? validation_size : test_size;
+  }
+
+  void example(Split split, Index index, Example& out) const override {
+    out.clear();
+    Rng rng = example_rng("induction", split, seed, index);
+    const int place = static_cast<int>(rng.below(static_cast<std::uint32_t>(length - 2)));
+    out.tokens.reserve(static_cast<std::size_t>(length));
+    const auto draw_until = [&](int end) {
+      for (int t = static_cast<int>(out.tokens.size()); t < end; ++t)
+        out.tokens.push_back(t == place || t == length - 1 ? trigger()
+                                                           : 1 + static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(symbols))));
+    };
+    do {
+      out.tokens.clear();
+      draw_until(std::min(prefix, length));
+    } while (!belongs(content_hash(out.tokens), split));
+    draw_until(length);
+    out.targets.push_back(out.tokens[static_cast<std::size_t>(place + 1)] - 1);
+    out.slices.push_back(octave(length - 1 - place) - 1);
+  }
+
+  TaskInfo info() const override {
+    TaskInfo out;
+    out.vocab = symbols + 2;
+    out.classes = symbols;
+    out.max_length = length;
+    out.pooling = "last";
+    out.about = "which symbol followed the trigger (induction heads, Mamba's form); train at length 256, test at any length";
+    out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"}, {"ceiling", "looks it up", 1, "exact"}};
+    const auto column = static_cast<std::size_t>(octave(length) - 6);
+    if (symbols == 15 && length >= 64 && std::has_single_bit(static_cast<unsigned>(length)))
+      for (const Row& row : published())
+        if (column < row.percent.size())
+          out.references.push_back({"published", row.label, row.percent[column] / 100, "Mamba paper, trained at length 256"});
+    out.slices = {{"gap", {}}};
+    for (int low = 2; low < length; low *= 2)
+      out.slices[0].labels.push_back(std::to_string(low) + "-" + std::to_string(std::min(2 * low, length) - 1));
+    return out;
+  }
+
+  std::string show(const Example& e) const override {
+    std::string out;
+    for (const std::int32_t t : e.tokens) out += t == trigger() ? "! " : std::to_string(t - 1) + ' ';
+    return out + "-> " + std::to_string(e.targets[0]);
+  }
+
+ private:
+  std::int32_t trigger() const { return symbols + 1; }
+};
+SSM_TASK(Induction, "induction");
+
+}  // namespace ssm::induction

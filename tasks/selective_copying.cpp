@@ -1,0 +1,94 @@
+// selective_copying.cpp - Mamba's selective copying: repeat the data symbols that are scattered in noise, in order.
+//
+//   tokens = `length` noise slots with M = `tokens` data symbols at uniform places among them, then M markers
+//   target at marker m = data symbol m (0..symbols-1), -1 elsewhere
+//
+// `fixed` is the control: all data first, then the noise, which a time-invariant model can solve. The published generator was never
+// released; the paper gives length 4096, 16 symbols with the noise, 16 data tokens. Ids: 0 padding, 1 noise, 2.. data, last the marker.
+#include "content.hpp"
+#include "error.hpp"
+
+namespace ssm::selective_copying {
+
+struct SelectiveCopying final : Task {
+  int length = 256, tokens = 16, symbols = 14, train_size = 0, validation_size = 2000, test_size = 2000;
+  bool fixed = false;
+  std::uint64_t seed = 0;
+
+  static constexpr std::int32_t noise = 1, data = 2;
+  std::int32_t marker() const { return data + symbols; }
+
+  void knobs(Knobs& k) override {
+    k("length", length, {256, 512, 1024, 4096}).range(0, 1 << 22).note("noise slots L; a sequence has L + 2 M tokens");
+    k("tokens", tokens, {4, 16, 64}).range(1, 65536).note("data symbols to copy, M");
+    k("symbols", symbols, {2, 14, 64}).range(2, 65536).note("different data symbols");
+    k("fixed", fixed).note("data at fixed places (the control)", "time-invariant models solve this form only");
+    k("train_size", train_size).range(0, 2e9).note("training examples; 0 = a fresh one every time");
+    k("validation_size", validation_size).range(1, 2e9).note("validation examples");
+    k("test_size", test_size).range(1, 2e9).note("test examples");
+  }
+
+  void open(std::uint64_t seed_) override {
+    seed = seed_;
+    if (tokens * std::log2(symbols) < 16)
+      throw BadInput("selective_copying.tokens = " + std::to_string(tokens) +
+                     " with selective_copying.symbols = " + std::to_string(symbols) +
+                     ": too few different contents for three separate splits; symbols^tokens must be at least 65536");
+  }
+
+  Index size(Split split) const override {
+    return split == Split::train ? train_size : split == Split::validation ? validation_size : test_size;
+  }
+
+  void example(Split split, Index index, Example& out) const override {
+    Rng rng = example_rng("selective_copying", split, seed, index);
+    const auto n = static_cast<std::size_t>(length + 2 * tokens);
+    do {
+      out.clear();
+      out.tokens.reserve(n), out.targets.reserve(n);
+      out.targets.assign(n - static_cast<std::size_t>(tokens), -1);
+      int left = tokens;  // selection sampling: each of the remaining slots is data with probability left / remaining
+      for (int remaining = length + tokens; remaining > 0; --remaining) {
+        const bool is_data = fixed ? left > 0 : static_cast<int>(rng.below(static_cast<std::uint32_t>(remaining))) < left;
+        out.tokens.push_back(is_data ? data + static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(symbols))) : noise);
+        if (!is_data) continue;
+        out.targets.push_back(out.tokens.back() - data);
+        --left;
+      }
+    } while (!belongs(content_hash(out.tokens), split));
+    out.tokens.resize(n, marker());
+  }
+
+  TaskInfo info() const override {
+    TaskInfo out;
+    out.target = Target::positions;
+    out.vocab = marker() + 1;
+    out.classes = symbols;
+    out.max_length = length + 2 * tokens;
+    out.about = "repeat the data symbols scattered in noise, in order (Mamba's selective copying); fixed = the time-invariant control";
+    out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"}, {"ceiling", "copies everything", 1, "exact"}};
+    if (length != 4096 || tokens != 16 || symbols != 14 || fixed) return out;
+    const std::pair<const char*, double> published[] = {{"Hyena in the Mamba block", .284},
+                                                        {"H3 + Hyena", .301},
+                                                        {"S4, no gate", .183},
+                                                        {"S4 in the Mamba block", .564},
+                                                        {"H3 + S4", .570},
+                                                        {"S6, no gate", .970},
+                                                        {"H3 + S6", .997},
+                                                        {"Mamba", .998}};
+    for (const auto& [label, value] : published) out.references.push_back({"published", label, value, "Mamba paper, table 1"});
+    return out;
+  }
+
+  std::string show(const Example& e) const override {
+    std::string out;
+    for (const std::int32_t t : e.tokens) out += t == noise ? ". " : t == marker() ? "? " : std::to_string(t - data) + ' ';
+    out += "->";
+    for (const std::int32_t t : e.targets)
+      if (t >= 0) out += ' ' + std::to_string(t);
+    return out;
+  }
+};
+SSM_TASK(SelectiveCopying, "selective_copying");
+
+}  // namespace ssm::selective_copying

@@ -1,0 +1,137 @@
+// topic_pairs.cpp - do two documents share their topic? A generated stand-in for the Long Range Arena's Retrieval.
+//
+//   each topic owns a list of words; a word of a document comes
+//     with probability alpha from the document's topic, with probability gamma from a uniformly drawn topic, else from the background
+//   label 1: both documents have one topic, label 0: two different topics; a fair coin
+//
+// As words: id 0 padding, 1.. the words. As bytes: every word is 3 letters and a blank, so 4 tokens; letters do not tell the topic.
+#include "content.hpp"
+#include "error.hpp"
+
+namespace ssm::topic_pairs {
+
+namespace {
+
+// Accuracy of the posterior and of the best threshold on the dot product of the topic counts, for 64 topics.
+struct Row {
+  int words;
+  double alpha, gamma, bayes, threshold;
+};
+constexpr Row measured[] = {{160, .02, .10, .884, .787}, {160, .02, .30, .785, .668}, {160, .03, .10, .963, .889},
+                            {160, .03, .30, .915, .773}, {160, .05, .30, .990, .916}, {600, .02, .30, .992, .834}};
+
+constexpr int codes = 26 * 26 * 26;  // words of three letters
+constexpr int letters = 3;
+
+}  // namespace
+
+struct TopicPairs final : Task {
+  int words = 160, topics = 64, topic_words = 16, background = 1024, train_size = 0, validation_size = 2000, test_size = 2000;
+  double alpha = .03, gamma = .30;
+  std::string form = "words";
+  std::uint64_t seed = 0;
+
+  void knobs(Knobs& k) override {
+    k("words", words, {160, 600}).range(4, 1 << 20).note("words of one document");
+    k("alpha", alpha, {.02, .03, .05}).range(0, 1).note("probability of a word of the own topic");
+    k("gamma", gamma, {.10, .30}).range(0, 1).note("probability of a word of a random topic");
+    k("topics", topics).range(2, 4096).note("number of topics");
+    k("topic_words", topic_words).range(1, 4096).note("words that a topic owns");
+    k("background", background).range(1, 1 << 20).note("words without a topic");
+    k("form", form, {"words", "bytes"}).note("tokens are word ids, or letters (4 tokens a word)");
+    k("train_size", train_size).range(0, 2e9).note("training examples; 0 = a fresh one every time");
+    k("validation_size", validation_size).range(1, 2e9).note("validation examples");
+    k("test_size", test_size).range(1, 2e9).note("test examples");
+  }
+
+  void open(std::uint64_t seed_) override {
+    seed = seed_;
+    if (alpha + gamma > 1)
+      throw BadInput("topic_pairs.alpha = " + number_text(alpha) + ", topic_pairs.gamma = " + number_text(gamma) +
+                     ": their sum must be at most 1");
+    if (form == "bytes" && lexicon() > codes)
+      throw BadInput("topic_pairs.form = 'bytes' spells at most " + std::to_string(codes) +
+                     " words; topics * topic_words + background = " + std::to_string(lexicon()));
+    if (std::log2(lexicon()) * words < 16) throw BadInput("topic_pairs.words = " + std::to_string(words) + ": too few different documents");
+  }
+
+  Index size(Split split) const override {
+    return split == Split::train ? train_size : split == Split::validation ? validation_size : test_size;
+  }
+
+  void example(Split split, Index index, Example& out) const override {
+    Rng rng = example_rng("topic_pairs", split, seed, index);
+    do {
+      out.clear();
+      const bool same = rng.below(2) == 1;
+      const int first = below(rng, topics);
+      const int second = same ? first : (first + 1 + below(rng, topics - 1)) % topics;
+      document(rng, first, out.tokens);
+      document(rng, second, out.second);
+      out.targets.push_back(same);
+      out.slices.push_back(same);
+    } while (!belongs(content_hash(out.second, content_hash(out.tokens)), split));
+    if (form == "bytes") spell(out.tokens), spell(out.second);
+  }
+
+  TaskInfo info() const override {
+    TaskInfo out;
+    out.target = Target::pairs;
+    out.vocab = form == "bytes" ? 28 : static_cast<int>(1 + lexicon());
+    out.classes = 2;
+    out.max_length = words * (form == "bytes" ? letters + 1 : 1);
+    out.about = "do two documents share their topic (generated stand-in for the Long Range Arena's Retrieval)";
+    out.references = {{"chance", "uniform guess", .5, "1 / 2"}};
+    for (const Row& row : measured)
+      if (row.words == words && row.alpha == alpha && row.gamma == gamma && topics == 64) {
+        out.references.push_back({"ceiling", "Bayes", row.bayes, "posterior of the generator, tests/test_tasks.cpp"});
+        out.references.push_back(
+            {"floor", "topic counts", row.threshold, "threshold on the dot product of topic counts, tests/test_tasks.cpp"});
+      }
+    out.slices = {{"pair", {"different", "same"}}};
+    return out;
+  }
+
+  std::string show(const Example& e) const override {
+    return readable(e.tokens) + "| " + readable(e.second) + (e.targets[0] ? "-> same" : "-> different");
+  }
+
+ private:
+  Index lexicon() const { return Index(topics) * topic_words + background; }
+  static int below(Rng& rng, int n) { return static_cast<int>(rng.below(static_cast<std::uint32_t>(n))); }
+
+  void document(Rng& rng, int topic, std::vector<std::int32_t>& out) const {
+    for (int w = 0; w < words; ++w) {
+      const double u = rng.uniform();
+      const int owner = u < alpha ? topic : u < alpha + gamma ? below(rng, topics) : -1;
+      out.push_back(1 + (owner >= 0 ? owner * topic_words + below(rng, topic_words) : topics * topic_words + below(rng, background)));
+    }
+  }
+
+  // Replaces every word by its letters (2..27) and a blank (1), from the back so that no other storage is needed.
+  static void spell(std::vector<std::int32_t>& tokens) {
+    const std::size_t n = tokens.size();
+    tokens.resize(n * (letters + 1));
+    for (std::size_t w = n; w-- > 0;) {
+      int code = static_cast<int>((Index(tokens[w] - 1) * 7919 + 1237) % codes);  // 7919 has no factor 2 or 13: one code per word
+      std::int32_t* out = &tokens[w * (letters + 1)];
+      for (int i = 0; i < letters; ++i, code /= 26) out[i] = 2 + code % 26;
+      out[letters] = 1;
+    }
+  }
+
+  std::string readable(const std::vector<std::int32_t>& tokens) const {
+    std::string out;
+    for (const std::int32_t t : tokens) {
+      const int word = t - 1;
+      if (form == "bytes") out += t == 1 ? ' ' : static_cast<char>('a' + t - 2);
+      else if (word < topics * topic_words)
+        out += "t" + std::to_string(word / topic_words) + "." + std::to_string(word % topic_words) + ' ';
+      else out += std::to_string(word - topics * topic_words) + ' ';
+    }
+    return out;
+  }
+};
+SSM_TASK(TopicPairs, "topic_pairs");
+
+}  // namespace ssm::topic_pairs

@@ -1,0 +1,94 @@
+// op_check.hpp - one generic check for ops and mixers.
+//
+// In double builds: gradients of every input and parameter against central differences (error as core/README.md defines it), on memory that
+// was NaN. In all builds: finite outputs, two runs give the same bits, and `expected` (plain loops) where given.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "probe.hpp"
+#include "testing.hpp"
+
+namespace ssm {
+
+struct OpCase : ProbeSpec {
+  Arrays values_of_inputs;                                            // default: test_values
+  double input_scale = 1;
+  double gradient_tolerance = 1e-6;
+  double value_tolerance = kDouble ? 1e-10 : 1e-5;
+  bool gradients = true;
+  // Plain loops: inputs and parameters (by name) -> y.
+  std::function<std::vector<double>(const Arrays&, Params&)> expected;
+};
+
+// max|g - g_fd| / max|g_fd| per tensor; tensors whose gradient is zero beside `largest` are measured against 1e-4 of it.
+inline double gradient_error(const std::vector<double>& g, const std::vector<double>& fd, double largest) {
+  double worst = 0, scale = 1e-4 * largest;
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    if (!std::isfinite(g[i])) return INFINITY;
+    worst = std::max(worst, std::abs(g[i] - fd[i]));
+    scale = std::max(scale, std::abs(fd[i]));
+  }
+  return worst == 0 ? 0 : worst / scale;
+}
+
+inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+inline void check_op(const OpCase& c) {
+  Probe probe(test_device().exec(), c);
+  Arrays inputs = c.values_of_inputs;
+  for (std::size_t k = inputs.size(); k < c.inputs.size(); ++k)
+    inputs.push_back(test_values("input" + std::to_string(k), c.inputs[k].size(), c.input_scale));
+
+  const std::vector<double> y = probe.forward(inputs);
+  for (const double v : y) ASSERT_TRUE(std::isfinite(v)) << "an output was not written, or is not finite";
+  if (c.expected) {
+    EXPECT_LT(relative_error(y, c.expected(inputs, probe.params())), c.value_tolerance) << "against plain loops";
+  }
+  EXPECT_EQ(y, probe.forward(inputs)) << "two runs differ";
+  if (c.mode != Mode::train || !c.gradients) return;
+
+  std::vector<double> dy = c.is_loss ? std::vector<double>(y.size(), 1.0) : test_values("dy", static_cast<Index>(y.size()));
+  const Arrays dx = probe.backward(dy);
+  std::vector<std::string> names;
+  Arrays grads;
+  for (const ParamInfo& p : probe.params().all())
+    if (p.trained) names.push_back(p.name), grads.push_back(probe.params().get_grad(p.name));
+  probe.forward(inputs);
+  EXPECT_EQ(dx, probe.backward(dy)) << "two backward passes differ";
+  if (!kDouble) return;
+
+  const double h = 1e-5;
+  double largest = 0;
+  for (const Arrays* list : {&dx, static_cast<const Arrays*>(&grads)})
+    for (const auto& g : *list)
+      for (const double v : g) largest = std::max(largest, std::abs(v));
+
+  const auto differences = [&](std::vector<double>& x, const std::function<void()>& apply) {
+    std::vector<double> fd(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double keep = x[i];
+      x[i] = keep + h, apply();
+      const double above = dot(probe.forward(inputs), dy);
+      x[i] = keep - h, apply();
+      fd[i] = (above - dot(probe.forward(inputs), dy)) / (2 * h);
+      x[i] = keep, apply();
+    }
+    return fd;
+  };
+  for (std::size_t k = 0; k < inputs.size(); ++k)
+    EXPECT_LT(gradient_error(dx[k], differences(inputs[k], [] {}), largest), c.gradient_tolerance) << "gradient of input " << k;
+  for (std::size_t k = 0; k < names.size(); ++k) {
+    std::vector<double> p = probe.params().get(names[k]);
+    const auto fd = differences(p, [&] { probe.params().set(names[k], p); });
+    EXPECT_LT(gradient_error(grads[k], fd, largest), c.gradient_tolerance) << "gradient of " << names[k];
+  }
+}
+
+}  // namespace ssm

@@ -1,0 +1,183 @@
+// Host batches: layout, the order of examples, and producers that must not change either.
+#include <atomic>
+#include <numeric>
+#include <set>
+
+#include "loader.hpp"
+#include "open_task.hpp"
+
+using namespace ssm;
+
+namespace {
+
+// Regression on two features per position; example i has 3 + i % 5 positions and the values i, -i.
+struct Ramp final : Task {
+  Ramp() { name = "ramp"; }
+  void open(std::uint64_t) override {}
+  TaskInfo info() const override {
+    TaskInfo out;
+    out.target = Target::regression;
+    out.features = 2, out.classes = 2, out.max_length = 7;
+    return out;
+  }
+  Index size(Split) const override { return 10; }
+  void example(Split, Index index, Example& out) const override {
+    out.clear();
+    for (Index t = 0; t < 3 + index % 5; ++t) out.features.insert(out.features.end(), {float(index), float(t)});
+    out.values = {float(index), -float(index)};
+  }
+};
+
+std::vector<std::int32_t> row(const std::vector<std::int32_t>& from, Index r, Index width) {
+  return {from.begin() + r * width, from.begin() + (r + 1) * width};
+}
+
+std::vector<std::int32_t> padded(std::vector<std::int32_t> x, std::size_t width, std::int32_t with) {
+  x.resize(width, with);
+  return x;
+}
+
+}  // namespace
+
+TEST(Loader, BatchesHoldTheExamples) {
+  const std::vector<Index> indices = {5, 0, 17};
+  for (const std::string& name : TaskRegistry::get().names()) {
+    SCOPED_TRACE(name);
+    const auto task = open_task(name);
+    const TaskInfo info = task->info();
+    const Index T = info.max_length + 3;
+    const bool pairs = info.target == Target::pairs;
+    HostBatch batch;
+    for (int again = 0; again < 2; ++again) fill(*task, Split::validation, indices, T, batch);
+    ASSERT_EQ(batch.B, 3);
+    ASSERT_EQ(batch.rows, pairs ? 6 : 3);
+    EXPECT_EQ(batch.indices, indices);
+    EXPECT_EQ(batch.tokens_padded, batch.rows * T);
+    EXPECT_EQ(batch.tokens_real, std::accumulate(batch.lengths.begin(), batch.lengths.end(), Index{0}));
+    Example e;
+    for (Index b = 0; b < 3; ++b) {
+      task->example(Split::validation, indices[std::size_t(b)], e);
+      const Index r = pairs ? 2 * b : b;
+      EXPECT_EQ(batch.lengths[std::size_t(r)], int(e.tokens.size()));
+      EXPECT_EQ(row(batch.tokens, r, T), padded(e.tokens, std::size_t(T), 0));
+      if (pairs) {
+        EXPECT_EQ(row(batch.tokens, r + 1, T), padded(e.second, std::size_t(T), 0));
+        EXPECT_EQ(batch.lengths[std::size_t(r + 1)], int(e.second.size()));
+      }
+      const Index labels = info.target == Target::positions ? T : 1;
+      EXPECT_EQ(row(batch.targets, b, labels), padded(e.targets, std::size_t(labels), -1));
+      EXPECT_EQ(row(batch.slices, b, Index(info.slices.size())), e.slices);
+    }
+  }
+}
+
+TEST(Loader, FeaturesAndValues) {
+  const Ramp task;
+  HostBatch batch;
+  fill(task, Split::train, std::vector<Index>{4, 1}, 9, batch);
+  EXPECT_EQ(batch.lengths, (std::vector<std::int32_t>{7, 4}));
+  EXPECT_EQ(batch.tokens_real, 11);
+  EXPECT_TRUE(batch.tokens.empty() && batch.targets.empty());
+  EXPECT_EQ(batch.values, (std::vector<float>{4, -4, 1, -1}));
+  ASSERT_EQ(batch.features.size(), 2u * 9 * 2);
+  EXPECT_EQ(batch.features[2 * 6 + 1], 6);
+  EXPECT_EQ(batch.features[2 * 7], 0);
+  EXPECT_EQ(batch.features[2 * 9 + 2 * 3 + 1], 3);
+  EXPECT_EQ(batch.features[2 * 9 + 2 * 4], 0);
+}
+
+TEST(Loader, ExamplesLongerThanTAreRefused) {
+  const auto task = open_task("induction");
+  HostBatch batch;
+  const std::string message = bad_input([&] { fill(*task, Split::test, std::vector<Index>{0}, 100, batch); });
+  for (const char* part : {"induction", "256", "T = 100"}) EXPECT_NE(message.find(part), std::string::npos) << message;
+}
+
+TEST(Stream, EveryEpochIsAnotherPermutation) {
+  for (const Index size : {1, 2, 3, 5, 64, 97, 1000, 96000}) {
+    const Stream stream(size, 7), other(size, 8);
+    std::set<std::vector<Index>> orders;
+    for (Index epoch = 0; epoch < 3; ++epoch) {
+      std::vector<Index> order, other_order;
+      for (Index p = 0; p < size; ++p) order.push_back(stream[epoch * size + p]), other_order.push_back(other[epoch * size + p]);
+      EXPECT_EQ(stream.epoch(epoch * size + size - 1), epoch);
+      orders.insert(order), orders.insert(other_order);
+      std::sort(order.begin(), order.end());
+      for (Index i = 0; i < size; ++i) ASSERT_EQ(order[std::size_t(i)], i) << "size " << size;
+    }
+    EXPECT_TRUE(size < 64 || orders.size() == 6u) << "size " << size;
+  }
+}
+
+// Neighbours in the stream are no neighbours in the set: over 96,000 positions the mean distance of two uniform draws is a third.
+TEST(Stream, OrderLooksRandom) {
+  constexpr Index size = 96000;
+  const Stream stream(size, 7);
+  double distance = 0, place = 0;
+  for (Index p = 0; p + 1 < size; ++p) {
+    distance += std::abs(double(stream[p + 1] - stream[p])) / size;
+    place += std::abs(double(stream[p] - p)) / size;
+  }
+  EXPECT_NEAR(distance / size, 1 / 3., .005);
+  EXPECT_NEAR(place / size, 1 / 3., .005);
+}
+
+TEST(Stream, EndlessSetsAreReadInOrder) {
+  const Stream stream(0, 7);
+  EXPECT_EQ(stream[123456789012], 123456789012);
+  EXPECT_EQ(stream.epoch(123456789012), 0);
+}
+
+TEST(Prefetcher, OrderDoesNotDependOnThreads) {
+  const auto task = open_task("listops", {{"depth", "6"}, {"min_length", "100"}, {"max_length", "250"}, {"train_size", "50"}});
+  const auto make = training_batches(*task, 3, 8, 256);
+  for (const int threads : {1, 3}) {
+    Prefetcher prefetcher(make, 2, threads, 4);
+    HostBatch direct;
+    for (Index batch = 2; batch < 42; ++batch) {
+      make(batch, direct);
+      const HostBatch& b = prefetcher.next();
+      ASSERT_EQ(b.indices, direct.indices) << "batch " << batch;
+      ASSERT_EQ(b.tokens, direct.tokens);
+      ASSERT_EQ(b.targets, direct.targets);
+      ASSERT_EQ(b.slices, direct.slices);
+      ASSERT_EQ(b.tokens_real, direct.tokens_real);
+    }
+    EXPECT_EQ(direct.indices[0], Stream(50, 3)[41 * 8]);
+    EXPECT_GT(prefetcher.producer_seconds(), 0);
+    EXPECT_GE(prefetcher.wait_seconds(), 0);
+  }
+}
+
+TEST(Prefetcher, RunsAheadByAFixedNumberAndStopsCleanly) {
+  for (const int threads : {1, 3}) {
+    std::atomic<int> made{0};
+    {
+      Prefetcher prefetcher(
+          [&](Index batch, HostBatch& out) {
+            out.B = batch;
+            ++made;
+          },
+          0, threads, 5);
+      EXPECT_EQ(prefetcher.next().B, 0);
+      EXPECT_EQ(prefetcher.next().B, 1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      EXPECT_EQ(made.load(), 7);  // batch 0 is freed, 1 is in use, 2..6 wait
+    }
+    EXPECT_EQ(made.load(), 7);
+  }
+}
+
+TEST(Prefetcher, ExceptionsArriveInOrder) {
+  for (const int threads : {1, 3}) {
+    Prefetcher prefetcher(
+        [](Index batch, HostBatch& out) {
+          if (batch == 3) throw BadInput("batch 3");
+          out.B = batch;
+        },
+        0, threads, 8);
+    for (Index batch = 0; batch < 3; ++batch) EXPECT_EQ(prefetcher.next().B, batch);
+    EXPECT_EQ(bad_input([&] { prefetcher.next(); }), "batch 3");
+    EXPECT_EQ(prefetcher.next().B, 4);
+  }
+}

@@ -1,0 +1,234 @@
+// Generated tasks: what an example must be, whatever the settings; then each task's own rules and measured references.
+#include <map>
+#include <set>
+#include <thread>
+
+#include "open_task.hpp"
+
+using namespace ssm;
+
+namespace {
+
+bool same(const Example& a, const Example& b) {
+  return a.tokens == b.tokens && a.second == b.second && a.targets == b.targets && a.slices == b.slices && a.features == b.features;
+}
+
+// Accuracy of the generator's posterior, and of the best threshold on the dot product of topic counts (256 = 64 topics x 4 words).
+std::pair<double, double> topic_oracles(const Task& task, double alpha, double gamma, int n) {
+  constexpr int topics = 64, topic_words = 16;
+  const double ratio = (alpha + gamma / topics) / (gamma / topics);
+  std::vector<std::pair<int, int>> dots;  // dot product, label
+  int right = 0, positive = 0;
+  Example e;
+  for (Index i = 0; i < n; ++i) {
+    task.example(Split::train, i, e);
+    int count[2][topics] = {};
+    for (int d = 0; d < 2; ++d)
+      for (const std::int32_t t : d ? e.second : e.tokens)
+        if (t - 1 < topics * topic_words) ++count[d][(t - 1) / topic_words];
+    double first = 0, second = 0, both = 0;
+    int dot = 0;
+    for (int k = 0; k < topics; ++k) {
+      const double a = std::pow(ratio, count[0][k]), b = std::pow(ratio, count[1][k]);
+      first += a, second += b, both += a * b, dot += count[0][k] * count[1][k];
+    }
+    const bool is_same = both / topics > (first * second - both) / (topics * (topics - 1.));
+    right += is_same == (e.targets[0] == 1);
+    positive += e.targets[0];
+    dots.emplace_back(dot, e.targets[0]);
+  }
+  std::sort(dots.begin(), dots.end());
+  int best = positive, now = positive;
+  for (std::size_t i = 0; i < dots.size(); ++i) {
+    now += dots[i].second ? -1 : 1;
+    if (i + 1 == dots.size() || dots[i + 1].first != dots[i].first) best = std::max(best, now);
+  }
+  return {double(right) / n, double(best) / n};
+}
+
+}  // namespace
+
+// Every registered task: ranges, the same example again (also in two threads), other examples for another index, seed and split.
+TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
+  for (const std::string& name : TaskRegistry::get().names()) {
+    SCOPED_TRACE(name);
+    const auto task = open_task(name), other_seed = open_task(name, {}, 2);
+    const TaskInfo info = task->info();
+    EXPECT_EQ(task->name, name);
+    EXPECT_FALSE(info.about.empty());
+    constexpr Index n = 40;
+    std::vector<Example> forward(n), backward(n);
+    std::thread worker([&] {
+      for (Index i = n; i-- > 0;) task->example(Split::train, i, backward[std::size_t(i)]);
+    });
+    for (Index i = 0; i < n; ++i) task->example(Split::train, i, forward[std::size_t(i)]);
+    worker.join();
+    std::set<std::pair<std::vector<std::int32_t>, std::vector<std::int32_t>>> seen;
+    for (std::size_t i = 0; i < n; ++i) {
+      EXPECT_TRUE(same(forward[i], backward[i])) << i;
+      seen.emplace(forward[i].tokens, forward[i].second);
+    }
+    for (const auto& [from, split] :
+         {std::pair{task.get(), Split::validation}, {task.get(), Split::test}, {other_seed.get(), Split::train}})
+      for (Index i = 0; i < n; ++i) {
+        Example& e = forward[0];
+        from->example(split, i, e);
+        seen.emplace(e.tokens, e.second);
+        for (const std::int32_t t : e.tokens) ASSERT_TRUE(t > 0 && t < info.vocab) << t;
+        for (const std::int32_t t : e.second) ASSERT_TRUE(t > 0 && t < info.vocab) << t;
+        for (const std::int32_t t : e.targets) ASSERT_TRUE(t >= -1 && t < info.classes) << t;
+        ASSERT_LE(e.tokens.size(), std::size_t(info.max_length));
+        ASSERT_LE(e.second.size(), std::size_t(info.max_length));
+        ASSERT_EQ(e.second.empty(), info.target != Target::pairs);
+        ASSERT_EQ(e.targets.size(), info.target == Target::positions ? e.tokens.size() : 1u);
+        ASSERT_EQ(e.slices.size(), info.slices.size());
+        for (std::size_t k = 0; k < e.slices.size(); ++k)
+          ASSERT_TRUE(e.slices[k] >= 0 && std::size_t(e.slices[k]) < info.slices[k].labels.size()) << info.slices[k].name << e.slices[k];
+        EXPECT_NE(task->show(e).find("->"), std::string::npos);
+      }
+    EXPECT_EQ(seen.size(), 4u * n);
+    EXPECT_GT(task->size(Split::test), 0);
+    bool has_chance = false;
+    for (const Reference& r : info.references) {
+      EXPECT_TRUE(r.value >= 0 && r.value <= 1 && !r.source.empty()) << r.label;
+      has_chance = has_chance || r.kind == "chance";
+    }
+    EXPECT_TRUE(has_chance);
+  }
+}
+
+// The numbers of one example of each task must never change: results on other machines and in older files depend on them.
+TEST(Tasks, FirstExamplesAreFrozen) {
+  const std::pair<const char*, std::uint64_t> expected[] = {{"induction", 6192940823087737586u},
+                                                            {"listops", 16713014024532890726u},
+                                                            {"selective_copying", 4358514274022658195u},
+                                                            {"topic_pairs", 6651336653245723663u}};
+  for (const auto& [name, hash] : expected) {
+    Example e;
+    open_task(name)->example(Split::test, 3, e);
+    std::uint64_t h = 0xcbf29ce484222325ull;
+    for (const auto* part : {&e.tokens, &e.second, &e.targets})
+      for (const std::int32_t t : *part) h = (h ^ static_cast<std::uint32_t>(t)) * 0x100000001b3ull;
+    EXPECT_EQ(h, hash) << name;
+  }
+}
+
+TEST(SelectiveCopying, RepeatsItsDataInOrder) {
+  constexpr int L = 60, M = 8, S = 10, n = 3000;
+  for (const bool fixed : {false, true}) {
+    const auto task =
+        open_task("selective_copying", {{"length", "60"}, {"tokens", "8"}, {"symbols", "10"}, {"fixed", fixed ? "true" : "false"}});
+    EXPECT_EQ(task->info().max_length, L + 2 * M);
+    Example e;
+    std::vector<double> at(L + M);
+    std::vector<double> symbol(S);
+    for (Index i = 0; i < n; ++i) {
+      task->example(Split::train, i, e);
+      ASSERT_EQ(e.tokens.size(), std::size_t(L + 2 * M));
+      std::vector<std::int32_t> data;
+      for (std::size_t t = 0; t < L + M; ++t) {
+        ASSERT_EQ(e.targets[t], -1);
+        if (e.tokens[t] == 1) continue;
+        data.push_back(e.tokens[t] - 2);
+        ++at[t], ++symbol[std::size_t(data.back())];
+      }
+      ASSERT_EQ(data.size(), std::size_t(M));
+      for (std::size_t m = 0; m < M; ++m) {
+        ASSERT_EQ(e.tokens[L + M + m], S + 2);
+        ASSERT_EQ(e.targets[L + M + m], data[m]);
+      }
+    }
+    for (std::size_t t = 0; t < L + M; ++t) {
+      const double p = fixed ? t < M : double(M) / (L + M);
+      EXPECT_NEAR(at[t] / n, p, share_tolerance(p, n)) << t;
+    }
+    for (const double count : symbol) EXPECT_NEAR(count / (n * M), .1, share_tolerance(.1, n * M));
+  }
+  EXPECT_NE(bad_input([] { open_task("selective_copying", {{"tokens", "2"}}); }), "");
+}
+
+TEST(Induction, OneTriggerThenTheAnswerThenTheTriggerAgain) {
+  for (const int length : {8, 64, 256, 1000}) {
+    const auto task = open_task("induction", {{"length", std::to_string(length)}});
+    const TaskInfo info = task->info();
+    constexpr std::int32_t trigger = 16;
+    constexpr int n = 3000;
+    Example e;
+    std::vector<double> answer(15);
+    double first_half = 0;
+    for (Index i = 0; i < n; ++i) {
+      task->example(Split::test, i, e);
+      ASSERT_EQ(e.tokens.size(), std::size_t(length));
+      ASSERT_EQ(e.tokens.back(), trigger);
+      ASSERT_EQ(std::count(e.tokens.begin(), e.tokens.end(), trigger), 2);
+      const auto place = std::find(e.tokens.begin(), e.tokens.end(), trigger) - e.tokens.begin();
+      ASSERT_LE(place, length - 3);
+      ASSERT_EQ(e.tokens[std::size_t(place + 1)], e.targets[0] + 1);
+      const int gap = length - 1 - static_cast<int>(place);
+      const std::string label = info.slices[0].labels[std::size_t(e.slices[0])];
+      ASSERT_LE(std::stoi(label), gap);
+      ASSERT_GE(std::stoi(label.substr(label.find('-') + 1)), gap);
+      first_half += place < (length - 2) / 2;
+      ++answer[std::size_t(e.targets[0])];
+    }
+    EXPECT_NEAR(first_half / n, .5, share_tolerance(.5, n));
+    for (const double count : answer) EXPECT_NEAR(count / n, 1 / 15., share_tolerance(1 / 15., n));
+  }
+}
+
+TEST(Induction, PublishedValuesFollowTheLength) {
+  const auto at = [](const char* length, const std::string& label) {
+    for (const Reference& r : open_task("induction", {{"length", length}})->info().references)
+      if (r.label == label) return r.value;
+    return -1.0;
+  };
+  EXPECT_DOUBLE_EQ(at("64", "Hyena"), .977);
+  EXPECT_DOUBLE_EQ(at("16384", "attention, RoPE"), .055);
+  EXPECT_DOUBLE_EQ(at("32768", "attention, RoPE"), -1);
+  EXPECT_DOUBLE_EQ(at("1048576", "H3"), .074);
+  EXPECT_DOUBLE_EQ(at("300", "H3"), -1);
+}
+
+// The references of the default settings, again, on 6000 pairs: 4 standard errors (the references: 40,000 pairs).
+TEST(TopicPairs, BayesAndThreshold) {
+  const auto task = open_task("topic_pairs");
+  const auto [bayes, threshold] = topic_oracles(*task, .03, .30, 6000);
+  int found = 0;
+  for (const Reference& r : task->info().references) {
+    if (r.kind == "chance") continue;
+    EXPECT_NEAR(r.kind == "ceiling" ? bayes : threshold, r.value,
+                std::hypot(share_tolerance(r.value, 6000), share_tolerance(r.value, 40000)));
+    ++found;
+  }
+  EXPECT_EQ(found, 2);
+  EXPECT_EQ(open_task("topic_pairs", {{"topics", "32"}})->info().references.size(), 1u);
+}
+
+TEST(TopicPairs, BytesSpellTheSameWords) {
+  const Settings words = {{"words", "40"}}, bytes = {{"words", "40"}, {"form", "bytes"}};
+  const auto by_word = open_task("topic_pairs", words), by_byte = open_task("topic_pairs", bytes);
+  EXPECT_EQ(by_byte->info().max_length, 160);
+  std::map<std::int32_t, std::vector<std::int32_t>> spelling;
+  std::set<std::vector<std::int32_t>> spellings;
+  Example a, b;
+  for (Index i = 0; i < 300; ++i) {
+    by_word->example(Split::test, i, a), by_byte->example(Split::test, i, b);
+    ASSERT_EQ(b.second.size(), 160u);
+    EXPECT_EQ(a.targets, b.targets);
+    for (std::size_t w = 0; w < 40; ++w) {
+      const auto begin = b.second.begin() + std::ptrdiff_t(4 * w);
+      const std::vector<std::int32_t> letters(begin, begin + 3);
+      EXPECT_EQ(begin[3], 1);
+      EXPECT_EQ(spelling.try_emplace(a.second[w], letters).first->second, letters);
+      spellings.insert(letters);
+    }
+  }
+  EXPECT_EQ(spelling.size(), spellings.size());
+}
+
+TEST(Tasks, ImpossibleSettingsAreRefused) {
+  EXPECT_NE(bad_input([] { open_task("topic_pairs", {{"alpha", "0.8"}, {"gamma", "0.3"}}); }).find("sum"), std::string::npos);
+  EXPECT_NE(bad_input([] { open_task("topic_pairs", {{"form", "bytes"}, {"background", "20000"}}); }).find("17576"), std::string::npos);
+  EXPECT_NE(bad_input([] { open_task("induction", {{"length", "3"}}); }).find("induction.length"), std::string::npos);
+  EXPECT_NE(bad_input([] { open_task("inductoin"); }).find("did you mean 'induction'"), std::string::npos);
+}

@@ -1,0 +1,166 @@
+// test_variants.cpp - every check of every registered variant; a new file in variants/ is tested without an edit here.
+//
+// Defaults: reference and streaming at all lengths, full central differences at a small shape. Every value of every knob alone: reference,
+// streaming, gradient along random directions, at T 31. Every view: outputs and gradients equal to the default view's.
+#include <cmath>
+
+#include "check.hpp"
+#include "op_check.hpp"
+
+namespace ssm {
+namespace {
+
+struct Shape {
+  Index B, T, D;
+};
+
+OpCase mixer_case(const std::string& name, const VariantKnobs& knobs, Shape s) {
+  OpCase c;
+  c.B = s.B, c.T = s.T, c.D = s.D;
+  c.l_max = std::max<Index>(s.T, 16);
+  c.inputs = {shaped({s.B, s.T, s.D})};
+  c.build = [=](Net& n, const std::vector<Tensor>& in) { return make_variant(name, knobs)->build(n, in[0]); };
+  return c;
+}
+
+void check_reference(const std::string& name, const VariantKnobs& knobs, Shape s) {
+  const CheckReport r = self_check(name, knobs, test_device().exec(), s.B, s.T, s.D);
+  EXPECT_LT(r.reference_error, r.tolerance) << name << " against its plain loops at T " << s.T;
+  if (r.streamed) EXPECT_LT(r.streaming_error, r.tolerance) << name << " streamed at T " << s.T;
+}
+
+// Directional derivatives: for each tensor, dl(p + h v)/dh against <gradient, v> for five random v. Double builds only.
+void check_directions(const OpCase& c) {
+  Probe probe(test_device().exec(), c);
+  Arrays inputs = {test_values("input0", c.inputs[0].size())};
+  const std::vector<double> y = probe.forward(inputs);
+  for (const double v : y) ASSERT_TRUE(std::isfinite(v));
+  const std::vector<double> dy = test_values("dy", static_cast<Index>(y.size()));
+  const Arrays dx = probe.backward(dy);
+  if (!kDouble) return;
+  std::vector<std::string> names = {""};
+  Arrays grads = {dx[0]};
+  for (const ParamInfo& p : probe.params().all())
+    if (p.trained) names.push_back(p.name), grads.push_back(probe.params().get_grad(p.name));
+  double largest = 0;
+  for (const auto& g : grads)
+    for (const double v : g) largest = std::max(largest, std::abs(v));
+  for (std::size_t k = 0; k < names.size(); ++k) {
+    const std::vector<double> base = k ? probe.params().get(names[k]) : inputs[0];
+    for (int direction = 0; direction < 5; ++direction) {
+      const auto v = test_values("direction" + std::to_string(direction), static_cast<Index>(base.size()));
+      const auto loss = [&](double h) {
+        std::vector<double> moved = base;
+        for (std::size_t i = 0; i < moved.size(); ++i) moved[i] += h * v[i];
+        if (k) probe.params().set(names[k], moved); else inputs[0] = moved;
+        return dot(probe.forward(inputs), dy);
+      };
+      const double h = 2e-5;  // fourth-order central difference
+      const double fd = (8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h);
+      if (k) probe.params().set(names[k], base); else inputs[0] = base;
+      double scale = 1e-4 * largest;
+      for (std::size_t i = 0; i < v.size(); ++i) scale = std::max(scale, std::abs(grads[k][i] * v[i]));
+      EXPECT_LT(std::abs(dot(grads[k], v) - fd) / scale, 1e-6) << "gradient of " << (k ? names[k] : "x") << " along direction " << direction;
+    }
+  }
+}
+
+// dl/dx_j = 0 for j > i when l reads only y_i.
+void check_causality(const std::string& name) {
+  const Shape s{2, 33, 4};
+  OpCase c = mixer_case(name, {}, s);
+  Probe probe(test_device().exec(), c);
+  const std::vector<double> y = probe.forward({test_values("input0", s.B * s.T * s.D)});
+  for (const Index at : {Index{0}, Index{7}, Index{31}}) {
+    std::vector<double> dy(y.size(), 0.0);
+    for (Index d = 0; d < s.D; ++d) dy[static_cast<std::size_t>((s.T + at) * s.D + d)] = 1 + 0.1 * static_cast<double>(d);
+    probe.forward({test_values("input0", s.B * s.T * s.D)});
+    const std::vector<double> dx = probe.backward(dy)[0];
+    double past = 0, future = 0, other = 0;
+    for (Index b = 0; b < s.B; ++b)
+      for (Index t = 0; t < s.T; ++t)
+        for (Index d = 0; d < s.D; ++d) {
+          double& kind = b != 1 ? other : t > at ? future : past;
+          kind = std::max(kind, std::abs(dx[static_cast<std::size_t>((b * s.T + t) * s.D + d)]));
+        }
+    EXPECT_GT(past, 0) << name << ": y_" << at << " depends on nothing";
+    EXPECT_LE(future, past * (kDouble ? 1e-13 : 1e-6)) << name << ": y_" << at << " depends on later inputs";  // FFT rounding only
+    EXPECT_EQ(other, 0) << name << ": sequences of a batch mix";
+  }
+}
+
+void check_views(const std::string& name, const Knob& view) {
+  std::vector<double> y0;
+  Arrays g0;
+  for (const std::string& value : view.values) {
+    Probe probe(test_device().exec(), mixer_case(name, {{name, {{view.name, value}}}}, {3, 31, 6}));
+    const std::vector<double> y = probe.forward({test_values("input0", 3 * 31 * 6)});
+    Arrays g = probe.backward(test_values("dy", static_cast<Index>(y.size())));
+    for (const ParamInfo& p : probe.params().all())
+      if (p.trained) g.push_back(probe.params().get_grad(p.name));
+    if (y0.empty()) {
+      y0 = y, g0 = g;
+      continue;
+    }
+    EXPECT_LT(relative_error(y, y0), kDouble ? 1e-10 : 1e-5) << value << " against " << view.values[0];
+    ASSERT_EQ(g.size(), g0.size());
+    for (std::size_t k = 0; k < g.size(); ++k) EXPECT_LT(relative_error(g[k], g0[k]), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
+  }
+}
+
+void register_variant(const std::string& name) {
+  const auto variant = VariantRegistry::get().make(name, "variant");
+  Knobs knobs;
+  variant->knobs(knobs);
+  add_test(name, "reference_and_streaming", [=] {
+    for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) check_reference(name, {}, {2, T, T > 100 ? 4 : 12});
+  });
+  add_test(name, "gradient", [=] { check_op(mixer_case(name, {}, {3, 9, 4})); });
+  add_test(name, "gradient_at_all_lengths", [=] {
+    for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) check_directions(mixer_case(name, {}, {2, T, 4}));
+  });
+  if (variant->causal().yes) add_test(name, "causality", [=] { check_causality(name); });
+  for (const Knob& k : knobs.all()) {
+    if (k.is_view) {
+      add_test(name, "views_agree_" + k.name, [=] { check_views(name, k); });
+      continue;
+    }
+    if (k.open_text) continue;
+    for (const std::string& value : k.values) {
+      if (value == k.default_value) continue;
+      std::string label = k.name + "_" + value;
+      for (char& ch : label)
+        if (!std::isalnum(static_cast<unsigned char>(ch))) ch = '_';
+      add_test(name, "knob_" + label, [=] {
+        const VariantKnobs set = {{name, {{k.name, value}}}};
+        check_reference(name, set, {3, 31, 8});
+        check_directions(mixer_case(name, set, {3, 31, 8}));
+      });
+    }
+  }
+  add_test(name, "cost_is_declared", [=] {
+    const auto work = [&](Index B) {
+      Params params;
+      Net net(params, Mode::train, B, 64, 8, 64);
+      net.output(make_variant(name, {})->build(net, net.input(shaped({B, 64, 8}))));
+      Work sum;
+      for (const auto& op : net.ops()) {
+        const Cost c = op->cost();
+        EXPECT_GT(c.forward.bytes, 0) << op->name();
+        EXPECT_GT(c.backward.bytes, 0) << op->name();
+        sum.flops += c.forward.flops, sum.bytes += c.forward.bytes;
+      }
+      return sum;
+    };
+    const Work two = work(2), four = work(4), six = work(6);
+    EXPECT_NEAR(six.flops - four.flops, four.flops - two.flops, 1e-6 * four.flops) << "work must grow linearly with the batch";
+    EXPECT_GE(two.bytes, 2.0 * 2 * 64 * 8 * sizeof(Real)) << "x is read and y written";
+  });
+}
+
+const AtStart registered([] {
+  for (const std::string& name : VariantRegistry::get().names()) register_variant(name);
+});
+
+}  // namespace
+}  // namespace ssm

@@ -1,0 +1,18 @@
+// testing.hpp - what every test may use: the device that main.cpp started, and tests made from a registry.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "exec.hpp"
+
+ssm::Device& test_device();
+
+// Functions that main.cpp calls before it runs tests, when all registries are complete.
+struct AtStart {
+  explicit AtStart(std::function<void()> f);
+};
+
+// A test named suite.name with this body.
+void add_test(const std::string& suite, const std::string& name, std::function<void()> body);
