@@ -1,5 +1,7 @@
 #include "check.hpp"
 
+#include <algorithm>
+
 #include "probe.hpp"
 
 namespace ssm {
@@ -34,7 +36,7 @@ std::vector<double> stream(Probe& probe, const std::vector<double>& x, Index B, 
 CheckReport self_check(const std::string& name, const VariantKnobs& knobs, Exec& exec, Index B, Index T, Index D) {
   const auto variant = make_variant(name, knobs);
   ProbeSpec spec;
-  spec.B = B, spec.T = T, spec.D = D, spec.l_max = 64;
+  spec.B = B, spec.T = T, spec.D = D, spec.l_max = std::max<Index>(T, 64);
   spec.mode = Mode::evaluate;
   spec.inputs = {shaped({B, T, D})};
   spec.build = [&](Net& n, const std::vector<Tensor>& in) { return variant->build(n, in[0]); };

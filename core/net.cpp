@@ -38,7 +38,7 @@ Param Net::tied(const std::string& full_name) const {
 
 Tensor Net::input(Tensor shape) {
   shape.id = static_cast<int>(values_.size());
-  values_.push_back({shape.size(), -1, 0, 0, true});
+  values_.push_back({shape.size(), -1, 0, 0, true, false});
   grads_.push_back({shape.size()});
   producer_.push_back(-1);
   producer_saves_.push_back(false);
@@ -78,7 +78,7 @@ Tensor Op::keep(Tensor shape) {
 
 Tensor Op::table(Tensor shape) {
   shape = keep(shape);
-  n.values_[at(shape.id)].pinned = true;
+  n.values_[at(shape.id)].pinned = n.values_[at(shape.id)].lasting = true;
   return shape;
 }
 
@@ -221,6 +221,8 @@ void Net::reset(const Run& r) { fill(r, state_base_, bytes_.state / kBytes, 0); 
 void Net::poison() {
   std::vector<Real> nans(static_cast<std::size_t>((bytes_.activations + bytes_.gradients + bytes_.scratch) / kBytes),
                          std::numeric_limits<Real>::quiet_NaN());
+  for (const Slot& s : values_)
+    if (s.lasting) copy_out(nans.data() + s.offset, activation_base_ + s.offset, s.size * kBytes);
   copy_in(memory_.as<void>(), nans.data(), static_cast<Index>(nans.size()) * kBytes);
 }
 

@@ -143,7 +143,8 @@ class Net {
   struct Slot {  // one buffer: a tensor's values or gradient, alive on ticks [first, last]
     Index size = 0, offset = -1;
     int first = -1, last = -1;
-    bool pinned = false;
+    bool pinned = false;   // alive throughout
+    bool lasting = false;  // a table: poison() leaves it alone
   };
   struct Use {  // op `op` reads tensor `tensor` as its input
     int op, tensor;

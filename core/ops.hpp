@@ -28,6 +28,8 @@ Tensor embedding(Net& n, Index vocab, Index d, const std::string& name, double d
 Tensor patch_embedding(Net& n, Index size, Index features, Index d, const std::string& name);
 // Adds a learned table row per position: table (l_max, D) N(0, 0.02^2).
 Tensor add_positions(Net& n, Tensor x, const std::string& name);
+// Adds fixed sinusoids: sin on even, cos on odd columns, angle t 10000^{-2 floor(d/2)/D}.
+Tensor add_sinusoids(Net& n, Tensor x);
 
 // --- norms over the last extent (layer, rms) or over B and T (batch) ---
 Tensor layer_norm(Net& n, Tensor x, const std::string& name, double eps = 1e-5);
@@ -61,7 +63,8 @@ Tensor dilated_conv(Net& n, Tensor x, Index out, int kernel, int dilation, bool 
 // kernel acts on the reversed sequence starting at the next sample (variants.md 1.4). skip: parameter (H) or id -1.
 Tensor fft_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view);
 
-// Causal or full softmax attention without a (T,T) tensor.  qkv (B,T,(heads+2 kv_heads) dh) -> (B,T,heads dh)
+// Causal or full softmax attention without a (T,T) tensor.  qkv (B,T,(heads+2 kv_heads) dh) -> (B,T,heads dh). Full: keys of padding are
+// hidden. A dropout other than 0 throws Unsupported.
 struct AttentionOptions {
   int heads = 4, kv_heads = 4;
   bool causal = true;
@@ -88,7 +91,7 @@ struct SelectiveScanOptions {
 Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options);
 
 // --- heads ---
-// (B,T,D) -> (B,D) by "mean", "last" or "first" valid position (lengths of the batch; `full` ignores them and takes all T).
+// (B,T,D) -> (B,D) by "mean", "last" or "first" valid position (lengths of the batch; "mean_full", "last_full" take all T).
 Tensor pool(Net& n, Tensor x, const std::string& kind);
 // rows 2i and 2i+1 of (2B,D) -> (B,4D): [u, v, u-v, u*v]
 Tensor join_pairs(Net& n, Tensor x);

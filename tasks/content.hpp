@@ -1,7 +1,7 @@
 // content.hpp - which split an example belongs to is a property of its content, so splits cannot share an example, under any two seeds.
 #pragma once
 #include <span>
-#include <string>
+#include <string_view>
 
 #include "rng.hpp"
 #include "task.hpp"
@@ -21,7 +21,7 @@ inline bool belongs(std::uint64_t hash, Split split) {
 }
 
 // The randomness of example `index` of (task, split, seed).
-inline Rng example_rng(const std::string& task, Split split, std::uint64_t seed, Index index) {
+inline Rng example_rng(std::string_view task, Split split, std::uint64_t seed, Index index) {
   return {seed, hash_name(split_name(split), hash_name(task)), static_cast<std::uint64_t>(index)};
 }
 

@@ -89,8 +89,8 @@ TEST(Loader, FeaturesAndValues) {
 TEST(Loader, ExamplesLongerThanTAreRefused) {
   const auto task = open_task("induction");
   HostBatch batch;
-  const std::string message = bad_input([&] { fill(*task, Split::test, std::vector<Index>{0}, 100, batch); });
-  for (const char* part : {"induction", "256", "T = 100"}) EXPECT_NE(message.find(part), std::string::npos) << message;
+  const std::string message = bad_input([&] { fill(*task, Split::test, std::vector<Index>{0}, 255, batch); });
+  for (const char* part : {"induction", "256", "T = 255"}) EXPECT_NE(message.find(part), std::string::npos) << message;
 }
 
 TEST(Stream, EveryEpochIsAnotherPermutation) {
@@ -178,6 +178,6 @@ TEST(Prefetcher, ExceptionsArriveInOrder) {
         0, threads, 8);
     for (Index batch = 0; batch < 3; ++batch) EXPECT_EQ(prefetcher.next().B, batch);
     EXPECT_EQ(bad_input([&] { prefetcher.next(); }), "batch 3");
-    EXPECT_EQ(prefetcher.next().B, 4);
+    for (Index batch = 4; batch < 30; ++batch) EXPECT_EQ(prefetcher.next().B, batch);
   }
 }

@@ -113,6 +113,21 @@ TEST(Tasks, FirstExamplesAreFrozen) {
   }
 }
 
+// In a space of 65,536 contents 2000 examples of each split would meet about 60 times if their content did not decide the split.
+TEST(Tasks, SplitsShareNothingUnderAnyTwoSeeds) {
+  const Settings tiny = {{"length", "0"}, {"tokens", "4"}, {"symbols", "16"}};
+  std::set<std::vector<std::int32_t>> contents[3];
+  Example e;
+  for (const Split split : {Split::train, Split::validation, Split::test}) {
+    const auto task = open_task("selective_copying", tiny, 1 + static_cast<std::uint64_t>(split));
+    for (Index i = 0; i < 2000; ++i) task->example(split, i, e), contents[static_cast<int>(split)].insert(e.tokens);
+  }
+  for (int a = 0; a < 3; ++a)
+    for (const auto& content : contents[a])
+      for (int b = 0; b < a; ++b) EXPECT_EQ(contents[b].count(content), 0u);
+  EXPECT_NEAR(double(contents[0].size()), 2000, 80);  // the train share is 49,152 contents: 2000 draws repeat about 40 times
+}
+
 TEST(SelectiveCopying, RepeatsItsDataInOrder) {
   constexpr int L = 60, M = 8, S = 10, n = 3000;
   for (const bool fixed : {false, true}) {
@@ -202,6 +217,25 @@ TEST(TopicPairs, BayesAndThreshold) {
   }
   EXPECT_EQ(found, 2);
   EXPECT_EQ(open_task("topic_pairs", {{"topics", "32"}})->info().references.size(), 1u);
+}
+
+// With alpha = 1 every word tells the topic.
+TEST(TopicPairs, LabelSaysWhetherTheTopicIsShared) {
+  const auto task = open_task("topic_pairs", {{"words", "4"}, {"topics", "8"}, {"alpha", "1"}, {"gamma", "0"}, {"background", "4096"}});
+  Example e;
+  double positive = 0, first_topic = 0;
+  for (Index i = 0; i < 2000; ++i) {
+    task->example(Split::test, i, e);
+    std::set<int> first, second;
+    for (const std::int32_t t : e.tokens) first.insert((t - 1) / 16);
+    for (const std::int32_t t : e.second) second.insert((t - 1) / 16);
+    ASSERT_TRUE(first.size() == 1 && second.size() == 1 && *first.begin() < 8);
+    ASSERT_EQ(first == second, e.targets[0] == 1);
+    ASSERT_EQ(e.slices[0], e.targets[0]);
+    positive += e.targets[0], first_topic += *first.begin() == 0;
+  }
+  EXPECT_NEAR(positive / 2000, .5, share_tolerance(.5, 2000));
+  EXPECT_NEAR(first_topic / 2000, .125, share_tolerance(.125, 2000));
 }
 
 TEST(TopicPairs, BytesSpellTheSameWords) {

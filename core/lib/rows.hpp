@@ -54,36 +54,42 @@ void launch_rows(const char* label, const Run& r, Index rows, const F& f) {
 
 #else
 
+// Entries are mapped in blocks that compile to SIMD, and folded on vectors: a compiler may not reorder a sum by itself.
 struct Row {
-  static constexpr int W = kLanes;
+  static constexpr int kMapped = 64, kVec = 64 / sizeof(Real);
+  typedef Real Vec __attribute__((vector_size(64), may_alias));
 
+  // fold(accumulator, next) over f(0..n-1); `start` is its neutral element.
+  template <class F, class Fold>
+  Real reduce(Index n, Real start, const F& f, const Fold& fold) const {
+    alignas(64) Real block[kMapped];
+    Vec lanes = start - Vec{};
+    for (Index i = 0; i < n; i += kMapped) {
+      if (i + kMapped <= n) {
+        SSM_INDEPENDENT
+        for (int l = 0; l < kMapped; ++l) block[l] = f(i + l);
+      } else {
+        for (int l = 0; l < kMapped; ++l) block[l] = start;
+        SSM_INDEPENDENT
+        for (int l = 0; l < static_cast<int>(n - i); ++l) block[l] = f(i + l);
+      }
+      for (int k = 0; k < kMapped / kVec; ++k) lanes = fold(lanes, reinterpret_cast<const Vec*>(block)[k]);
+    }
+    Vec half = lanes;
+    for (int width = kVec / 2; width > 0; width /= 2) {
+      for (int l = 0; l < width; ++l) half[l] = lanes[l + width];
+      lanes = fold(lanes, half);
+    }
+    return lanes[0];
+  }
   template <class F>
   Real sum(Index n, const F& f) const {
-    Real part[W];
-    for (int l = 0; l < W; ++l) part[l] = 0;
-    Index i = 0;
-    for (; i + W <= n; i += W)
-      for (int l = 0; l < W; ++l) part[l] += f(i + l);
-    for (int l = 0; i + l < n; ++l) part[l] += f(i + l);
-    for (int half = W / 2; half > 0; half /= 2)
-      for (int l = 0; l < half; ++l) part[l] += part[l + half];
-    return part[0];
+    return reduce(n, 0, f, [](Vec a, Vec b) { return a + b; });
   }
   // n >= 1
   template <class F>
   Real max(Index n, const F& f) const {
-    Real part[W];
-    const Real first = f(0);
-    for (int l = 0; l < W; ++l) part[l] = first;
-    Index i = 0;
-    for (; i + W <= n; i += W)
-      for (int l = 0; l < W; ++l) {
-        const Real value = f(i + l);
-        part[l] = part[l] < value ? value : part[l];
-      }
-    for (int l = 0; i + l < n; ++l) part[l] = part[l] < f(i + l) ? f(i + l) : part[l];
-    for (int l = 1; l < W; ++l) part[0] = part[0] < part[l] ? part[l] : part[0];
-    return part[0];
+    return reduce(n, f(0), f, [](Vec a, Vec b) { return a < b ? b : a; });
   }
   template <class F>
   void each(Index n, const F& f) const {

@@ -1,5 +1,6 @@
 // activation.cpp - y = f(x) entry by entry, on tensors of any order. Saves x.
 #include "error.hpp"
+#include "launch.hpp"
 #include "lib/each.hpp"
 #include "math.hpp"
 #include "ops.hpp"

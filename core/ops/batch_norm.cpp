@@ -2,6 +2,7 @@
 //
 //   train: y = (x - mean) s w + b,  s = 1/sqrt(var + eps), biased var of the batch;  dx = w s (dy - mean dy - h mean(dy h)), h = (x - mean) s
 //   evaluate, stream: the same with running_mean, running_var, which advance() moves (unbiased var).
+#include "launch.hpp"
 #include "lib/reduce.hpp"
 #include "ops.hpp"
 
@@ -17,7 +18,7 @@ struct BatchNorm final : Op {
       : Op(net), momentum(momentum_), eps(eps_), x(in(x_, save)), y(out(x_, drop)) {
     if (x.rank == 3 && x.order == Order::BDT) throw std::logic_error("batch_norm needs order BTD");
     const Index D = x.last();
-    mean = keep(shaped({D})), var = keep(shaped({D}));
+    mean = table(shaped({D})), var = table(shaped({D}));  // advance() reads them after the backward pass
     weight = param(local + ".weight", {D}, init::constant(1), no_decay());
     bias = param(local + ".bias", {D}, init::constant(0), no_decay());
     running_mean = buffer(local + ".running_mean", {D}, init::constant(0));

@@ -1,5 +1,6 @@
 // dropout.cpp - inverted dropout. The mask is a pure function of (seed.dropout, op, step, micro-batch, element): backward draws it again.
 #include "error.hpp"
+#include "launch.hpp"
 #include "lib/each.hpp"
 #include "ops.hpp"
 #include "rng.hpp"

@@ -1,4 +1,5 @@
 // elementwise.cpp - sums and products of two tensors, column slices, and fill.
+#include "launch.hpp"
 #include "lib/each.hpp"
 #include "ops.hpp"
 

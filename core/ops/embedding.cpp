@@ -34,9 +34,9 @@ struct Embedding final : Op {
     const std::int32_t* token = n.batch.tokens;
     const Real* E = v(table);
     Real* Y = v(y);
-    const Index D = this->D, wide = least(kWide, D), items = D / wide;
+    const Index D = y.D(), wide = least(kWide, D), items = D / wide;
     launch(
-        "ssm::embedding", r, rows * items, KOKKOS_LAMBDA(const Index i) {
+        "ssm::embedding", r, y.rows() * items, KOKKOS_LAMBDA(const Index i) {
           const Index row = i / items, first = (i - row * items) * wide;
           const Real* from = E + static_cast<Index>(token[row]) * D + first;
           for (Index c = 0; c < wide; ++c) Y[row * D + first + c] = from[c];

@@ -33,44 +33,47 @@ struct DirectConv final : LongConv {
   void forward(const Run& r, const ConvData& data) override {
     const ConvShape sh = s;
     const ConvData d = data;
-    launch("ssm::direct_conv", r, s.B * s.H, KOKKOS_LAMBDA(const Index row) {
-      const Index h = row % sh.H;
-      const Real* u = d.u + row * sh.T;
-      Real* y = d.y + row * sh.T;
-      const Real skip = d.D ? d.D[h] : Real(0);
-      for (Index t = 0; t < sh.T; ++t) y[t] = skip * u[t];
-      for (Index q = 0; q < sh.taps; ++q) axpy(d.K[h * sh.taps + q], u, -q, sh.T, y);
-      if (sh.two_sided)
-        for (Index q = 0; q < sh.taps && q + 1 < sh.T; ++q) axpy(d.K[(sh.H + h) * sh.taps + q], u, q + 1, sh.T, y);
-    });
+    launch(
+        "ssm::direct_conv", r, s.B * s.H, KOKKOS_LAMBDA(const Index row) {
+          const Index h = row % sh.H;
+          const Real* u = d.u + row * sh.T;
+          Real* y = d.y + row * sh.T;
+          const Real skip = d.D ? d.D[h] : Real(0);
+          for (Index t = 0; t < sh.T; ++t) y[t] = skip * u[t];
+          for (Index q = 0; q < sh.taps; ++q) axpy(d.K[h * sh.taps + q], u, -q, sh.T, y);
+          if (sh.two_sided)
+            for (Index q = 0; q < sh.taps && q + 1 < sh.T; ++q) axpy(d.K[(sh.H + h) * sh.taps + q], u, q + 1, sh.T, y);
+        });
   }
 
   void backward(const Run& r, const ConvData& data) override {
     const ConvShape sh = s;
     const ConvData d = data;
-    launch("ssm::direct_conv_du", r, s.B * s.H, KOKKOS_LAMBDA(const Index row) {
-      const Index h = row % sh.H;
-      const Real* dy = d.dy + row * sh.T;
-      Real* du = d.du.p + row * sh.T;
-      const Real skip = d.D ? d.D[h] : Real(0);
-      for (Index t = 0; t < sh.T; ++t) d.du(row * sh.T + t, skip * dy[t]);
-      for (Index q = 0; q < sh.taps; ++q) axpy(d.K[h * sh.taps + q], dy, q, sh.T, du);
-      if (sh.two_sided)
-        for (Index q = 0; q < sh.taps && q + 1 < sh.T; ++q) axpy(d.K[(sh.H + h) * sh.taps + q], dy, -q - 1, sh.T, du);
-    });
-    launch("ssm::direct_conv_dK", r, s.H * s.taps, KOKKOS_LAMBDA(const Index i) {
-      const Index h = i / sh.taps, q = i - h * sh.taps;
-      Real forth = 0, back = 0, skip = 0;
-      for (Index b = 0; b < sh.B; ++b) {
-        const Index row = (b * sh.H + h) * sh.T;
-        forth += dot(d.u + row, d.dy + row, -q, sh.T);
-        if (sh.two_sided && q + 1 < sh.T) back += dot(d.u + row, d.dy + row, q + 1, sh.T);
-        if (d.dD && q == 0) skip += dot(d.u + row, d.dy + row, 0, sh.T);
-      }
-      d.dK(i, forth);
-      if (sh.two_sided) d.dK(sh.H * sh.taps + i, back);
-      if (d.dD && q == 0) d.dD[h] += skip;
-    });
+    launch(
+        "ssm::direct_conv_du", r, s.B * s.H, KOKKOS_LAMBDA(const Index row) {
+          const Index h = row % sh.H;
+          const Real* dy = d.dy + row * sh.T;
+          Real* du = d.du.p + row * sh.T;
+          const Real skip = d.D ? d.D[h] : Real(0);
+          for (Index t = 0; t < sh.T; ++t) d.du(row * sh.T + t, skip * dy[t]);
+          for (Index q = 0; q < sh.taps; ++q) axpy(d.K[h * sh.taps + q], dy, q, sh.T, du);
+          if (sh.two_sided)
+            for (Index q = 0; q < sh.taps && q + 1 < sh.T; ++q) axpy(d.K[(sh.H + h) * sh.taps + q], dy, -q - 1, sh.T, du);
+        });
+    launch(
+        "ssm::direct_conv_dK", r, s.H * s.taps, KOKKOS_LAMBDA(const Index i) {
+          const Index h = i / sh.taps, q = i - h * sh.taps;
+          Real forth = 0, back = 0, skip = 0;
+          for (Index b = 0; b < sh.B; ++b) {
+            const Index row = (b * sh.H + h) * sh.T;
+            forth += dot(d.u + row, d.dy + row, -q, sh.T);
+            if (sh.two_sided && q + 1 < sh.T) back += dot(d.u + row, d.dy + row, q + 1, sh.T);
+            if (d.dD && q == 0) skip += dot(d.u + row, d.dy + row, 0, sh.T);
+          }
+          d.dK(i, forth);
+          if (sh.two_sided) d.dK(sh.H * sh.taps + i, back);
+          if (d.dD && q == 0) d.dD[h] += skip;
+        });
   }
 };
 
@@ -128,8 +131,6 @@ struct FftConv final : Op {
 
 namespace ssm {
 
-Tensor fft_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view) {
-  return n.add<fft_conv_op::FftConv>(u, K, skip, view);
-}
+Tensor fft_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view) { return n.add<fft_conv_op::FftConv>(u, K, skip, view); }
 
 }  // namespace ssm

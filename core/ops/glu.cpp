@@ -1,4 +1,5 @@
 // glu.cpp - gates: a * sigmoid(b) on the halves of one tensor, and y * silu(z) of two.
+#include "launch.hpp"
 #include "lib/each.hpp"
 #include "math.hpp"
 #include "ops.hpp"

@@ -1,6 +1,7 @@
 // loss.cpp - losses are sums over labels: backward gives the gradient of the sum, the optimiser divides once by the number of labels.
 //
 // The forward pass in train mode also adds (sum of losses, number of labels) to the step state of the run, where there is one.
+#include "launch.hpp"
 #include "lib/reduce.hpp"
 #include "lib/rows.hpp"
 #include "math.hpp"
@@ -10,30 +11,30 @@ namespace ssm::loss_op {
 
 // loss = log sum_c e^{x_c} - x_target of every row of logits (..., C); 0 where target < 0, NaN where target >= C.
 struct CrossEntropy final : Op {
-  Tensor x, y, prediction, lse;
+  Tensor x, y, prediction, top, log_sum;  // top: largest logit of a row; log_sum: log sum_c e^{x_c - top}, apart because large logits round
   Scratch parts;
-  explicit CrossEntropy(Net& net, Tensor logits)
-      : Op(net), x(in(logits, save)), y(keep(shaped({logits.rows()}))), prediction(keep(shaped({logits.rows()}))),
-        lse(keep(shaped({logits.rows()}))), parts(scratch(kSumAllScratch)) {
+  CrossEntropy(Net& net, Tensor logits) : Op(net), x(in(logits, save)), parts(scratch(kSumAllScratch)) {
+    for (Tensor* t : {&y, &prediction, &top, &log_sum}) *t = keep(shaped({x.rows()}));
     if (x.rank == 3 && x.order == Order::BDT) throw std::logic_error("cross_entropy needs classes in the last extent");
   }
   const char* name() const override { return "cross_entropy"; }
 
   void forward(const Run& r) override {
     const Real* X = v(x);
-    Real *L = v(y), *P = v(prediction), *S = v(lse);
+    Real *L = v(y), *P = v(prediction), *M = v(top), *S = v(log_sum);
     const std::int32_t* targets = n.batch.targets;
     const Index C = x.last(), rows = x.rows();
     launch_rows("ssm::cross_entropy", r, rows, KOKKOS_LAMBDA(const Row& row, const Index i) {
       const Real* logit = X + i * C;
-      const Real top = row.max(C, [&](const Index c) { return logit[c]; });
-      const Real first = -row.max(C, [&](const Index c) { return logit[c] == top ? -static_cast<Real>(c) : -static_cast<Real>(C); });
-      const Real log_sum = top + ::log(row.sum(C, [&](const Index c) { return fast_exp(logit[c] - top); }));
+      const Real m = row.max(C, [&](const Index c) { return logit[c]; });
+      const Real first = -row.max(C, [&](const Index c) { return logit[c] == m ? -static_cast<Real>(c) : -static_cast<Real>(C); });
+      const Real s = ::log(row.sum(C, [&](const Index c) { return fast_exp(logit[c] - m); }));
       const std::int32_t target = targets[i];
       row.once([&] {
         P[i] = first;
-        S[i] = log_sum;
-        L[i] = target < 0 ? Real(0) : target < C ? log_sum - logit[target] : Real(NAN);
+        M[i] = m;
+        S[i] = s;
+        L[i] = target < 0 ? Real(0) : target < C ? s + (m - logit[target]) : Real(NAN);
       });
     });
     if (!r.state || r.mode != Mode::train) return;
@@ -42,14 +43,14 @@ struct CrossEntropy final : Op {
     sum_all("ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index i) { return targets[i] < 0 ? 0.0 : 1.0; }, &r.state->valid);
   }
   void backward(const Run& r) override {
-    const Real *X = v(x), *S = v(lse);
+    const Real *X = v(x), *M = v(top), *S = v(log_sum);
     const Grad dX = g(x);
     const std::int32_t* targets = n.batch.targets;
     const Index C = x.last();
     launch_rows("ssm::cross_entropy_backward", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
       const std::int32_t target = targets[i];
-      const Real log_sum = S[i], valid = target < 0 ? Real(0) : Real(1);
-      row.each(C, [&](const Index c) { dX(i * C + c, valid * (fast_exp(X[i * C + c] - log_sum) - (c == target ? Real(1) : Real(0)))); });
+      const Real m = M[i], s = S[i], valid = target < 0 ? Real(0) : Real(1);
+      row.each(C, [&](const Index c) { dX(i * C + c, valid * (fast_exp((X[i * C + c] - m) - s) - (c == target ? Real(1) : Real(0)))); });
     });
   }
   Cost cost() const override {

@@ -3,6 +3,7 @@
 //   layer: y = (x - mean) s w + b,  s = 1/sqrt(var + eps)      rms: y = x s w,  s = 1/sqrt(mean x^2 + eps)
 //   with g = dy w and h = the normalised x:   dx = s (g - mean g - h mean(g h))   (rms: without mean g)     (variants.md 1.5)
 #include "error.hpp"
+#include "launch.hpp"
 #include "lib/reduce.hpp"
 #include "lib/rows.hpp"
 #include "ops.hpp"

@@ -1,5 +1,6 @@
 // pool.cpp - from a sequence to one vector, and from two vectors to one.
 #include "error.hpp"
+#include "launch.hpp"
 #include "lib/each.hpp"
 #include "ops.hpp"
 

@@ -12,8 +12,8 @@ constexpr Real kLog2e = Real(1.4426950408889634), kLn2 = Real(0.6931471805599453
 
 // Arrays of N numbers per lane that a forward item works in: A log2(e), h, and B, C where they are parameters.
 SSM_FN Index forward_work(Index N) { return 4 * N; }
-// Per item of backward: A, h, lambda, B, C, every h and every decay of a chunk, and three rows of it.
-SSM_FN Index work_of_item(Index W, Index N) { return W * (5 * N + kChunk * (2 * N + 3)); }
+// Per item of backward: A, h, lambda, B, C, bias, D; every h and every decay of a chunk, and four rows of it.
+SSM_FN Index work_of_item(Index W, Index N) { return W * (5 * N + 2 + kChunk * (2 * N + 4)); }
 // Sums over time that one sequence leaves per channel: dA_log, dD, dbias, and dB, dC where they are parameters.
 SSM_FN Index sums_of_channel(Index N) { return 3 * N + 2; }
 
@@ -36,11 +36,25 @@ SSM_FN void decay_rates(const Inputs& p, Index first, Real* A) {
     for (int l = 0; l < W; ++l) A[k * W + l] = -kLog2e * fast_exp(p.A_log[(first + l) * p.N + k]);
 }
 
+// x[0] + ... + x[W-1], halves first
 template <int W>
-SSM_FN Real lane_sum(Real* x) {
-  for (int half = W / 2; half > 0; half /= 2)
-    for (int l = 0; l < half; ++l) x[l] += x[l + half];
-  return x[0];
+SSM_FN Real lane_sum(const Real* x) {
+  if constexpr (W == 1) {
+    return x[0];
+  } else {
+    Real half[W / 2];
+    for (int l = 0; l < W / 2; ++l) half[l] = x[l] + x[l + W / 2];
+    return lane_sum<W / 2>(half);
+  }
+}
+
+// What softplus takes: raw_t + bias, or the bias alone.
+template <int W>
+SSM_FN void before_softplus(const Real* raw, const Real* bias, Real* x) {
+  if (raw)
+    for (int l = 0; l < W; ++l) x[l] = raw[l] + bias[l];
+  else
+    for (int l = 0; l < W; ++l) x[l] = bias[l];
 }
 
 // kB, kC: B or C is a parameter (E,N) instead of a sequence.
@@ -73,9 +87,10 @@ struct Forward {
       const Index at = (b * T + t) * E + first;
       const Real *Bt = p.B + (b * T + t) * N, *Ct = p.C + (b * T + t) * N;
       Real delta[W], du[W], sum[W];
+      before_softplus<W>(p.raw ? p.raw + at : nullptr, bias, delta);
       for (int l = 0; l < W; ++l) {
         const Real u = p.u[at + l];
-        delta[l] = softplus(p.raw ? p.raw[at + l] + bias[l] : bias[l]);
+        delta[l] = softplus(delta[l]);
         du[l] = delta[l] * u;
         sum[l] = skip[l] * u;
       }
@@ -123,46 +138,60 @@ struct Backward {
     }
   }
 
+  // What the steps of one group of lanes share.
+  template <int W>
+  struct Group {
+    Index b, block, first;
+    bool fresh;                                                  // first group of its block: sets the partial sums
+    Real *A, *lambda, *B, *C, *start, *bias, *skip;              // (N,W); bias, skip (W)
+    Real *h, *a, *delta, *slope, *u, *dy;                        // (kChunk,N,W); rows (kChunk,W)
+    Real* sums;
+  };
+
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index block, Index first, bool fresh) const {
     const Index E = p.E, N = p.N, NW = N * W;
-    Real* A = p.work + (b * o.blocks + block) * work_of_item(kLanes, N);
-    Real *lambda = A + NW, *Bp = lambda + NW, *Cp = Bp + NW, *h0 = Cp + NW;
-    Real *h = h0 + NW, *a = h + kChunk * NW, *deltas = a + kChunk * NW, *us = deltas + kChunk * W, *dys = us + kChunk * W;
-    Real* sums = o.partial + (b * E + first) * sums_of_channel(N);
-    decay_rates<W>(p, first, A);
-    if (kB) gather<W>(p.B, first, N, Bp);
-    if (kC) gather<W>(p.C, first, N, Cp);
-    for (Index k = 0; k < NW; ++k) lambda[k] = 0;
-    for (Index k = 0; k < sums_of_channel(N) * W; ++k) sums[k] = 0;
+    Group<W> g;
+    g.b = b, g.block = block, g.first = first, g.fresh = fresh;
+    Real* next = p.work + (b * o.blocks + block) * work_of_item(kLanes, N);
+    for (Real** part : {&g.A, &g.lambda, &g.B, &g.C, &g.start}) *part = next, next += NW;
+    for (Real** part : {&g.h, &g.a}) *part = next, next += kChunk * NW;
+    for (Real** part : {&g.delta, &g.slope, &g.u, &g.dy}) *part = next, next += kChunk * W;
+    g.bias = next, g.skip = next + W;
+    g.sums = o.partial + (b * E + first) * sums_of_channel(N);
+    decay_rates<W>(p, first, g.A);
+    if (kB) gather<W>(p.B, first, N, g.B);
+    if (kC) gather<W>(p.C, first, N, g.C);
+    for (int l = 0; l < W; ++l) g.bias[l] = p.bias[first + l], g.skip[l] = p.D[first + l];
+    for (Index k = 0; k < NW; ++k) g.lambda[k] = 0;
+    for (Index k = 0; k < sums_of_channel(N) * W; ++k) g.sums[k] = 0;
 
     for (Index chunk = p.chunks - 1; chunk >= 0; --chunk) {
       const Index t0 = chunk * kChunk, length = p.T - t0 < kChunk ? p.T - t0 : kChunk;
       const Real* from = p.boundary + ((b * p.chunks + chunk) * E + first) * N;
-      for (Index k = 0; k < NW; ++k) h0[k] = from[k];
-      for (Index q = 0; q < length; ++q)
-        again<W>(b, t0 + q, first, A, q ? h + (q - 1) * NW : h0, h + q * NW, a + q * NW, Bp, Cp, deltas + q * W, us + q * W, dys + q * W);
-      for (Index q = length - 1; q >= 0; --q)
-        back<W>(b, block, t0 + q, first, fresh, A, lambda, h + q * NW, a + q * NW, Bp, Cp, deltas + q * W, us + q * W, dys + q * W, sums);
+      for (Index k = 0; k < NW; ++k) g.start[k] = from[k];
+      for (Index q = 0; q < length; ++q) again<W>(g, t0 + q, q);
+      for (Index q = length - 1; q >= 0; --q) back<W>(g, t0 + q, q);
     }
-    for (Index k = 0; k < NW; ++k) sums[k] *= kLn2 * A[k];  // dA -> dA_log
+    for (Index k = 0; k < NW; ++k) g.sums[k] *= kLn2 * g.A[k];  // dA -> dA_log
   }
 
-  // One step forward again: fills h, a and the rows delta, u, dy, and writes dz.
+  // Step t, the q-th of its chunk, forward again: fills h, a and the rows, and writes dz.
   template <int W>
-  KOKKOS_FUNCTION void again(Index b, Index t, Index first, const Real* A, const Real* before, Real* h, Real* a, const Real* Bp,
-                             const Real* Cp, Real* deltas, Real* us, Real* dys) const {
-    const Index N = p.N, at = (b * p.T + t) * p.E + first;
-    const Real *Bt = p.B + (b * p.T + t) * N, *Ct = p.C + (b * p.T + t) * N;
-    Real delta[W], du[W], sum[W];
-    for (int l = 0; l < W; ++l) {
-      const Real u = p.u[at + l];
-      delta[l] = softplus(p.raw ? p.raw[at + l] + p.bias[first + l] : p.bias[first + l]);
-      du[l] = delta[l] * u;
-      sum[l] = p.D[first + l] * u;
-      us[l] = u;
-      deltas[l] = delta[l];
-    }
+  KOKKOS_FUNCTION void again(const Group<W>& g, Index t, Index q) const {
+    const Index N = p.N, at = (g.b * p.T + t) * p.E + g.first;
+    const Real *Bt = p.B + (g.b * p.T + t) * N, *Ct = p.C + (g.b * p.T + t) * N;
+    const Real *A = g.A, *Bp = g.B, *Cp = g.C, *before = q ? g.h + (q - 1) * N * W : g.start;
+    Real *h = g.h + q * N * W, *a = g.a + q * N * W;
+    Real x[W], delta[W], du[W], sum[W], dy[W];
+    before_softplus<W>(p.raw ? p.raw + at : nullptr, g.bias, x);
+    for (int l = 0; l < W; ++l) delta[l] = softplus(x[l]);
+    for (int l = 0; l < W; ++l) x[l] = softplus_slope(x[l]);
+    for (int l = 0; l < W; ++l) g.slope[q * W + l] = x[l];
+    for (int l = 0; l < W; ++l) x[l] = p.u[at + l];
+    for (int l = 0; l < W; ++l) du[l] = delta[l] * x[l], sum[l] = g.skip[l] * x[l];
+    for (int l = 0; l < W; ++l) g.u[q * W + l] = x[l];
+    for (int l = 0; l < W; ++l) g.delta[q * W + l] = delta[l];
     for (Index k = 0; k < N; ++k) {
       SSM_INDEPENDENT
       for (int l = 0; l < W; ++l) {
@@ -173,30 +202,30 @@ struct Backward {
         sum[l] += now * (kC ? Cp[k * W + l] : Ct[k]);
       }
     }
-    for (int l = 0; l < W; ++l) dys[l] = o.dy[at + l];
+    for (int l = 0; l < W; ++l) dy[l] = o.dy[at + l];
     if (p.z) {
-      SSM_INDEPENDENT
       for (int l = 0; l < W; ++l) {
-        const Real z = p.z[at + l], s = sigmoid(z), gated = dys[l];
-        dys[l] = gated * z * s;
+        const Real z = p.z[at + l], s = sigmoid(z), gated = dy[l];
+        dy[l] = gated * z * s;
         sum[l] = gated * sum[l] * s * (Real(1) + z * (Real(1) - s));
       }
       for (int l = 0; l < W; ++l) o.dz(at + l, sum[l]);
     }
+    for (int l = 0; l < W; ++l) g.dy[q * W + l] = dy[l];
   }
 
-  // One step back. lambda holds exp(delta_{t+1} A) lambda_{t+1} on entry, exp(delta_t A) lambda_t on return.
+  // Step t back. lambda holds exp(delta_{t+1} A) lambda_{t+1} on entry, exp(delta_t A) lambda_t on return.
   template <int W>
-  KOKKOS_FUNCTION void back(Index b, Index block, Index t, Index first, bool fresh, const Real* A, Real* lambda, const Real* h,
-                            const Real* a, const Real* Bp, const Real* Cp, const Real* deltas, const Real* us, const Real* dys,
-                            Real* sums) const {
-    const Index N = p.N, NW = N * W, at = (b * p.T + t) * p.E + first, place = ((block * o.batch + b) * p.T + t) * N;
-    const Real *Bt = p.B + (b * p.T + t) * N, *Ct = p.C + (b * p.T + t) * N;
-    Real* dA = sums;
-    Real *dD = sums + NW, *dbias = dD + W, *dBp = dbias + W, *dCp = dBp + NW;
-    Real delta[W], du[W], dy[W], along_B[W], along_A[W];
+  KOKKOS_FUNCTION void back(const Group<W>& g, Index t, Index q) const {
+    const Index N = p.N, NW = N * W, at = (g.b * p.T + t) * p.E + g.first, place = ((g.block * o.batch + g.b) * p.T + t) * N;
+    const Real *Bt = p.B + (g.b * p.T + t) * N, *Ct = p.C + (g.b * p.T + t) * N;
+    const Real *A = g.A, *Bp = g.B, *Cp = g.C, *h = g.h + q * NW, *a = g.a + q * NW;
+    Real *lambda = g.lambda, *dA = g.sums, *dD = dA + NW, *dbias = dD + W, *dBp = dbias + W, *dCp = dBp + NW;
+    Real *dBt = o.dB + place, *dCt = o.dC + place;
+    Real delta[W], u[W], du[W], dy[W], along_B[W], along_A[W];
     for (int l = 0; l < W; ++l) {
-      delta[l] = deltas[l], dy[l] = dys[l], du[l] = delta[l] * us[l];
+      delta[l] = g.delta[q * W + l], dy[l] = g.dy[q * W + l], u[l] = g.u[q * W + l];
+      du[l] = delta[l] * u[l];
       along_B[l] = along_A[l] = 0;
     }
     for (Index k = 0; k < N; ++k) {
@@ -215,19 +244,18 @@ struct Backward {
       }
       if (kB)
         for (int l = 0; l < W; ++l) dBp[k * W + l] += toB[l];
-      else o.dB[place + k] = fresh ? lane_sum<W>(toB) : o.dB[place + k] + lane_sum<W>(toB);
+      else dBt[k] = lane_sum<W>(toB) + (g.fresh ? Real(0) : dBt[k]);
       if (kC)
         for (int l = 0; l < W; ++l) dCp[k * W + l] += toC[l];
-      else o.dC[place + k] = fresh ? lane_sum<W>(toC) : o.dC[place + k] + lane_sum<W>(toC);
+      else dCt[k] = lane_sum<W>(toC) + (g.fresh ? Real(0) : dCt[k]);
     }
     SSM_INDEPENDENT
     for (int l = 0; l < W; ++l) {
-      const Real slope = softplus_slope(p.raw ? p.raw[at + l] + p.bias[first + l] : p.bias[first + l]);
-      const Real u = us[l], draw = (u * along_B[l] + kLn2 * along_A[l]) * slope;
-      along_B[l] = p.D[first + l] * dy[l] + delta[l] * along_B[l];
-      dD[l] += dy[l] * u;
-      dbias[l] += draw;
+      const Real draw = (u[l] * along_B[l] + kLn2 * along_A[l]) * g.slope[q * W + l];
+      along_B[l] = g.skip[l] * dy[l] + delta[l] * along_B[l];
       along_A[l] = draw;
+      dD[l] += dy[l] * u[l];
+      dbias[l] += draw;
     }
     for (int l = 0; l < W; ++l) o.du(at + l, along_B[l]);
     if (p.raw)

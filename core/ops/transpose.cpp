@@ -1,4 +1,5 @@
 // transpose.cpp - moves entries of sequence tensors without arithmetic: BTD <-> BDT, reversal, zeros on padding.
+#include "launch.hpp"
 #include "lib/each.hpp"
 #include "ops.hpp"
 

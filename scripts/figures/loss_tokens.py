@@ -1,6 +1,6 @@
 """Training loss against training tokens.
 
-Loss of the training batches, a moving average over 2 % of each curve; band: lowest to highest seed.
+Loss of the training batches, a moving average over 5 % of each curve; band: lowest to highest seed.
 """
 
 from ssmb import curves

@@ -50,13 +50,13 @@ class ConvolutionSsm(nn.Module):
 
 
 class S4D(ConvolutionSsm):
-    """Diagonal, zero-order hold, A = -1/2 + i pi n; N/2 conjugate modes a channel."""
+    """Diagonal, zero-order hold, A = -1/2 + i pi n; N/2 conjugate modes, A and B shared by the channels."""
 
     def __init__(self, d: int, n: int = 64):
         super().__init__(d)
-        self.log_a_real = nn.Parameter(torch.full((d, n // 2), math.log(0.5)))
-        self.a_imag = nn.Parameter(math.pi * torch.arange(n // 2).repeat(d, 1).float())
-        self.b = nn.Parameter(torch.view_as_real(torch.ones(d, n // 2, dtype=torch.cfloat)).contiguous())
+        self.log_a_real = nn.Parameter(torch.full((1, n // 2), math.log(0.5)))
+        self.a_imag = nn.Parameter(math.pi * torch.arange(n // 2).float()[None])
+        self.b = nn.Parameter(torch.view_as_real(torch.ones(1, n // 2, dtype=torch.cfloat)).contiguous())
         self.c = nn.Parameter(torch.view_as_real(torch.randn(d, n // 2, dtype=torch.cfloat)).contiguous())
 
     def kernel(self, length: int) -> Tensor:
@@ -80,15 +80,15 @@ def legs(n: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class S4(ConvolutionSsm):
-    """Diagonal plus rank one, bilinear: truncated generating function on the roots of unity, inverse FFT."""
+    """Diagonal plus rank one, bilinear: generating function on the roots of unity; A, B, P shared."""
 
     def __init__(self, d: int, n: int = 64):
         super().__init__(d)
         eigenvalues, p, b = legs(n)
-        self.log_a_real = nn.Parameter(torch.log(-eigenvalues.real).float().repeat(d, 1))
-        self.a_imag = nn.Parameter(eigenvalues.imag.float().repeat(d, 1))
+        self.log_a_real = nn.Parameter(torch.log(-eigenvalues.real).float()[None])
+        self.a_imag = nn.Parameter(eigenvalues.imag.float()[None])
         for name, value in (("p", p), ("b", b)):
-            setattr(self, name, nn.Parameter(torch.view_as_real(value.to(torch.cfloat)).repeat(d, 1, 1)))
+            setattr(self, name, nn.Parameter(torch.view_as_real(value.to(torch.cfloat))[None].clone()))
         self.c = nn.Parameter(torch.view_as_real(torch.randn(d, n // 2, dtype=torch.cfloat)).contiguous())
 
     def kernel(self, length: int) -> Tensor:
@@ -97,7 +97,7 @@ class S4(ConvolutionSsm):
         b, c, p = (torch.view_as_complex(v) for v in (self.b, self.c, self.p))
         omega = torch.exp(-2j * math.pi * torch.arange(length // 2 + 1, dtype=torch.double) / length).to(torch.cfloat)
         s, d = 1 + omega, 2 * (1 - omega)
-        pairs = torch.stack([c * b, c * p, p.conj() * b, p.conj() * p]) * dt  # (4,D,M)
+        pairs = torch.stack(torch.broadcast_tensors(c * b, c * p, p.conj() * b, p.conj() * p)) * dt  # (4,D,M)
         cauchy = 1 / (d - s * a[..., None])  # (D,M,J)
         conjugate = 1 / (d - s * a.conj()[..., None])
         g = torch.einsum("kdm,dmj->kdj", pairs, cauchy) + torch.einsum("kdm,dmj->kdj", pairs.conj(), conjugate)
@@ -145,9 +145,9 @@ class Mamba(nn.Module):
         decay = torch.exp(delta[..., None] * -self.a_log.exp())  # (B,T,E,N)
         added = (delta * u)[..., None] * b[:, :, None]
         ys = []
-        for t in range(u.shape[1]):
-            h = decay[:, t] * h + added[:, t]
-            ys.append(torch.matmul(h, c[:, t, :, None])[..., 0])
+        for a_t, b_t, c_t in zip(decay.unbind(1), added.unbind(1), c[..., None].unbind(1), strict=True):
+            h = a_t * h + b_t  # unbind, since the gradient of decay[:, t] would be a tensor of decay's full size
+            ys.append(torch.matmul(h, c_t)[..., 0])
         return torch.stack(ys, dim=1), h
 
 

@@ -31,20 +31,23 @@ def _points(run: Run, table: str, x: str, y: str) -> tuple[np.ndarray, np.ndarra
 
 def _smooth(y: np.ndarray, window: int) -> np.ndarray:
     """Centred moving average; the ends use what is there."""
-    if window < 2 or len(y) < 3:
+    if len(y) <= window:
         return y
     weight = np.convolve(np.ones_like(y), np.ones(window), "same")
     return np.convolve(y, np.ones(window), "same") / weight
 
 
-def lines(ax: Axes, series: list[Series], table: str, x: str, y: str, scale: float = 1, smooth: float = 0) -> float:
-    """One line per series (mean, seed range); returns the highest value drawn. smooth: window, share of a curve."""
-    top = 0.0
+def lines(
+    ax: Axes, series: list[Series], table: str, x: str, y: str, scale: float = 1, smooth: float = 0
+) -> tuple[float, float]:
+    """One line per series (mean, seed range); returns (lowest, highest) value. smooth: window, share of a curve."""
+    bottom, top = float("inf"), 0.0
     for one in series:
         curves = [c for c in (_points(run, table, x, y) for run in one.runs) if len(c[0])]
         if not curves:
             continue
-        curves = [(cx, _smooth(cy, int(smooth * len(cy)))) for cx, cy in curves]
+        if smooth:
+            curves = [(cx, _smooth(cy, max(10, int(smooth * len(cy))))) for cx, cy in curves]
         cx, mean, low, high = band(curves)
         colour, marker = style.mark(one.mixer)
         same = [s for s in series if s.mixer == one.mixer]
@@ -53,8 +56,8 @@ def lines(ax: Axes, series: list[Series], table: str, x: str, y: str, scale: flo
         ax.plot(cx, mean * scale, dash, color=colour, marker=marker, markevery=every, label=one.label)
         if len(curves) > 1:
             ax.fill_between(cx, low * scale, high * scale, color=colour, alpha=0.2, linewidth=0)
-        top = max(top, float(mean.max()) * scale)
-    return top
+        bottom, top = min(bottom, float(mean.min()) * scale), max(top, float(mean.max()) * scale)
+    return bottom, top
 
 
 def shown(references: list[Reference], top: float) -> tuple[list[Reference], list[Reference]]:
@@ -124,7 +127,7 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
             if any(len(run.curve("validation").get("step", ())) for s in mine for run in s.runs)
             else "test"
         )
-        top = lines(ax, mine, split, x, "metric", percent)
+        bottom, top = lines(ax, mine, split, x, "metric", percent)
         for one in mine:
             for run in one.runs if split == "validation" else ():
                 tx, ty = _points(run, "test", x, "metric")
@@ -137,7 +140,7 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
         ax.set_title(task if len(tasks) > 1 else "")
         if percent == 100 and references:
             drawn, out = shown(list(references.values()), top / 100)
-            low = min([r.value for r in drawn]) * 100
+            low = min([bottom, *(r.value * 100 for r in drawn)])
             high = max([top, *(r.value * 100 for r in drawn)])
             ax.set_ylim(max(0, low - 0.06 * (high - low)), min(101, high + 0.04 * (high - low)))
             sources = list(dict.fromkeys(r.source for r in drawn if r.source))
@@ -154,7 +157,7 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
 
 
 def loss(runs: list[Run], x: str) -> Figure | None:
-    """Training loss against x, smoothed over 2 % of each curve."""
+    """Training loss against x, smoothed over 5 % of each curve."""
     runs = [r for r in runs if len(r.train.get("loss", ())) > 1]
     if not runs:
         return None
@@ -163,7 +166,7 @@ def loss(runs: list[Run], x: str) -> Figure | None:
     canvas, panels = _canvas(tasks, 3.6)
     for ax, task in zip(panels, tasks, strict=True):
         mine = [s for s in series if s.task == task]
-        lines(ax, mine, "train", x, "loss", smooth=0.02)
+        lines(ax, mine, "train", x, "loss", smooth=0.05)
         ax.set_ylabel("training loss (nats per example)" if mine[0].runs[0].metric == "accuracy" else "training loss")
         _x_axis(ax, x, mine)
         ax.set_title(task if len(tasks) > 1 else "")

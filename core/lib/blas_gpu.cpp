@@ -1,0 +1,102 @@
+// blas_gpu.cpp - cuBLAS, on the stream of the run's instance with a workspace of its own, so that a step can be captured in a graph and gives
+// the same bits each time. cuBLAS is column-major: a row-major C = A B is asked for as C^T = B^T A^T.
+#include <cublas_v2.h>
+
+#include <stdexcept>
+
+#include "launch.hpp"
+#include "lib/blas.hpp"
+
+namespace ssm {
+namespace blas_gpu {
+
+void check(cublasStatus_t status, const char* call) {
+  if (status != CUBLAS_STATUS_SUCCESS) throw std::runtime_error(std::string(call) + ": " + cublasGetStatusString(status));
+}
+
+// One handle a process. It lives until the process ends: the driver may be gone before static objects are destroyed.
+struct Handle {
+  cublasHandle_t cublas = nullptr;
+  void* workspace = nullptr;
+  cudaStream_t stream = nullptr;
+  bool on_stream = false;
+  static constexpr std::size_t kWorkspace = std::size_t(32) << 20;  // what cuBLAS asks for on compute capability 9
+
+  Handle() {
+    check(cublasCreate(&cublas), "cublasCreate");
+    if (cudaMalloc(&workspace, kWorkspace) != cudaSuccess) throw std::runtime_error("no device memory for the 32 MiB workspace of cuBLAS");
+  }
+  cublasHandle_t on(cudaStream_t wanted) {
+    if (on_stream && stream == wanted) return cublas;
+    check(cublasSetStream(cublas, wanted), "cublasSetStream");  // forgets the workspace
+    check(cublasSetWorkspace(cublas, workspace, kWorkspace), "cublasSetWorkspace");
+    stream = wanted;
+    on_stream = true;
+    return cublas;
+  }
+};
+cublasHandle_t handle(const Run& r) {
+  static Handle* one = new Handle;
+  return one->on(r.exec.space.cuda_stream());
+}
+
+cublasOperation_t op(bool t) { return t ? CUBLAS_OP_T : CUBLAS_OP_N; }
+
+cublasStatus_t call(cublasHandle_t h, const Gemm& g, const float* alpha, const float* beta) {
+  return cublasSgemmStridedBatched_64(h, op(g.tb), op(g.ta), g.N, g.M, g.K, alpha, g.B, g.ldb, g.stride_b, g.A, g.lda, g.stride_a, beta,
+                                      g.C, g.ldc, g.stride_c, g.batch);
+}
+cublasStatus_t call(cublasHandle_t h, const Gemm& g, const double* alpha, const double* beta) {
+  return cublasDgemmStridedBatched_64(h, op(g.tb), op(g.ta), g.N, g.M, g.K, alpha, g.B, g.ldb, g.stride_b, g.A, g.lda, g.stride_a, beta,
+                                      g.C, g.ldc, g.stride_c, g.batch);
+}
+
+// C = bias, before a product that is added to it.
+void start_from_bias(const Run& r, const Gemm& g) {
+  const Real* bias = g.bias;
+  Real* C = g.C;
+  const Index M = g.M, N = g.N, ldc = g.ldc, stride = g.stride_c;
+  const bool per_row = g.bias_per_row;
+  launch(
+      "ssm::gemm_bias", r, g.batch * M * N, KOKKOS_LAMBDA(const Index i) {
+        const Index n = i % N, row = i / N, m = row % M;
+        C[row / M * stride + m * ldc + n] = bias[per_row ? m : n];
+      });
+}
+
+}  // namespace blas_gpu
+
+void gemm(const Run& r, const Gemm& g) {
+  if (g.bias) blas_gpu::start_from_bias(r, g);
+  const Real beta = g.bias ? Real(1) : g.beta;
+  blas_gpu::check(blas_gpu::call(blas_gpu::handle(r), g, &g.alpha, &beta), "cublas gemm");
+}
+
+// One matrix: cuBLAS divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
+  if (g.C && g.batch == 1) gemm(r, g);
+  if (g.C && g.batch > 1) {
+    const Index parts = sum_cut(g.M, g.N, g.K, g.batch).parts, width = parts < g.batch ? parts : g.batch;
+    for (Index first = 0; first < g.batch; first += width) {
+      Gemm group = g;
+      group.A += first * g.stride_a;
+      group.B += first * g.stride_b;
+      group.beta = first > 0 ? Real(1) : Real(0);
+      group.C = scratch;
+      group.stride_c = g.M * g.N;
+      group.batch = g.batch - first < width ? g.batch - first : width;
+      gemm(r, group);
+    }
+    plain::add_parts(r, scratch, width, g.M * g.N, g.M * g.N, g.beta, g.C);
+  }
+  if (!row_sum) return;
+  Gemm sums = g;
+  sums.C = nullptr;
+  plain::gemm_sum(r, sums, row_sum, scratch);
+}
+
+std::string blas_name() {
+  return "cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + '.' + std::to_string(CUBLAS_VER_MINOR) + '.' + std::to_string(CUBLAS_VER_PATCH);
+}
+
+}  // namespace ssm
