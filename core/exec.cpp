@@ -2,11 +2,19 @@
 
 #include <sstream>
 #include <thread>
+#include <unordered_map>
 
 #include "error.hpp"
 #include "launch.hpp"
+#include "watch.hpp"
 
 namespace ssm {
+
+const std::string& kernel_name(const char* literal) {
+  static std::unordered_map<const void*, std::string> names;
+  const auto found = names.find(literal);
+  return found != names.end() ? found->second : names.emplace(literal, literal).first->second;
+}
 
 Device::Device(int wanted) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -16,6 +24,7 @@ Device::Device(int wanted) {
   settings.set_disable_warnings(true);
   if (wanted > 0) settings.set_num_threads(wanted);
   Kokkos::initialize(settings);
+  watch_kokkos();
   exec_ = std::make_unique<Exec>();
   backend = ExecSpace::name();
   threads = kOnHost ? exec_->space.concurrency() : 1;

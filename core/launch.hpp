@@ -3,6 +3,7 @@
 // Only files with kernels include this header; the build sends exactly those through nvcc or hipcc.
 #pragma once
 #include <Kokkos_Core.hpp>
+#include <string>
 
 #include "run.hpp"
 
@@ -24,11 +25,21 @@ constexpr void fits() {
   static_assert(sizeof(F) <= 448, "kernel captures too much: pass raw pointers or a struct of them");
 }
 
+// An end of a range that Kokkos cannot convert back: it would otherwise build the text of a warning, on the heap, for every kernel.
+struct Bound {
+  Index at;
+  operator Index() const { return at; }
+};
+
+// The std::string of a literal, made once: a launch must not allocate.
+const std::string& kernel_name(const char* literal);
+
 // f(i) for i in [0, n).
 template <class F>
 void launch(const char* label, const Run& r, Index n, const F& f) {
   fits<F>();
-  if (n > 0) Kokkos::parallel_for(label, Kokkos::RangePolicy<ExecSpace, Kokkos::IndexType<Index>>(r.exec.space, 0, n), f);
+  using Range = Kokkos::RangePolicy<ExecSpace, Kokkos::IndexType<Index>>;
+  if (n > 0) Kokkos::parallel_for(kernel_name(label), Range(r.exec.space, Bound{0}, Bound{n}), f);
 }
 
 // f.template run<W>(row, first) for every row and every group of W channels [first, first + W): W is kLanes for whole groups and 1 for the

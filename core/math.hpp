@@ -19,12 +19,12 @@ namespace ssm {
 SSM_FN double fast_exp(double x) { return ::exp(x); }
 SSM_FN double fast_log(double x) { return ::log(x); }
 
-SSM_FN float fast_exp(float x) {
+// e^x without a clamp, for x in [-87.3, 88.7].
+SSM_FN double exp_in_range(double x) { return ::exp(x); }
+SSM_FN float exp_in_range(float x) {
 #if SSM_DEVICE_CODE
   return ::expf(x);
 #else
-  x = x < -87.3f ? -87.3f : x;
-  x = x > 88.7f ? 88.7f : x;
   const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // nearest integer to x log2(e)
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -36,6 +36,21 @@ SSM_FN float fast_exp(float x) {
   p = p * r * r + r + 1.0f;
   return p * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
 #endif
+}
+SSM_FN float fast_exp(float x) {
+#if SSM_DEVICE_CODE
+  return ::expf(x);
+#else
+  x = x < -87.3f ? -87.3f : x;
+  x = x > 88.7f ? 88.7f : x;
+  return exp_in_range(x);
+#endif
+}
+// e^x of a weight, x <= 0 up to rounding: exactly 0 below -87, so that hidden entries vanish.
+template <class R>
+SSM_FN R exp_or_zero(R x) {
+  const R y = exp_in_range(x < R(-87) ? R(-87) : x);
+  return x < R(-87) ? R(0) : y;
 }
 
 // 2^x for x <= 0: the decay of a state. Exactly 1 + x ln 2 to first order, so that slow modes keep their memory; relative error 2e-7.
@@ -84,15 +99,11 @@ template <class R>
 SSM_FN R sigmoid(R x) {
   return R(1) / (R(1) + fast_exp(-x));
 }
-SSM_FN double log1p_of_exp(double x) { return ::log1p(::exp(x)); }
-SSM_FN float log1p_of_exp(float x) {
-  const float e = fast_exp(x), u = 1.0f + e;
-  return u == 1.0f ? e : fast_log(u) * (e / (u - 1.0f));
-}
-// log(1 + e^x), and x itself above torch's threshold of 20.
-template <class R>
-SSM_FN R softplus(R x) {
-  return x > R(20) ? x : log1p_of_exp(x > R(20) ? R(20) : x);
+// log(1 + e^x), and x itself above torch's threshold of 20 (where float cannot tell the two apart).
+SSM_FN double softplus(double x) { return x > 20 ? x : ::log1p(::exp(x)); }
+SSM_FN float softplus(float x) {
+  const float e = fast_exp(x < 0.0f ? x : -x), u = 1.0f + e;
+  return (x > 0.0f ? x : 0.0f) + (fast_log(u) + (e - (u - 1.0f)) / u);  // the last term is what rounding 1 + e lost
 }
 // d softplus / dx
 template <class R>

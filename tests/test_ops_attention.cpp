@@ -28,25 +28,31 @@ Values plain_attention(const Values& qkv, Shape s, const AttentionOptions& o, co
     if (o.positions != "rope" || c >= 2 * half) return row[c];
     const Index k = c % half;
     const double angle = static_cast<double>(t) * std::pow(1e4, -2.0 * static_cast<double>(k) / static_cast<double>(dh));
-    return c < half ? row[k] * std::cos(angle) - row[k + half] * std::sin(angle) : row[k + half] * std::cos(angle) + row[k] * std::sin(angle);
+    return c < half ? row[k] * std::cos(angle) - row[k + half] * std::sin(angle)
+                    : row[k + half] * std::cos(angle) + row[k] * std::sin(angle);
   };
   for (Index b = 0; b < s.B; ++b)
     for (Index h = 0; h < H; ++h)
       for (Index i = 0; i < s.T; ++i) {
         Values weight(at(s.T), 0);
-        double sum = 0;
+        double sum = 0, top = -1e300;
+        std::vector<bool> seen(at(s.T), false);
         for (Index j = 0; j < s.T; ++j) {
           if (o.causal ? j > i : j >= lengths[at(b)]) continue;
           if (o.window && std::abs(i - j) >= o.window) continue;
           double score = 0;
           for (Index c = 0; c < dh; ++c) score += turned(b, i, h, c) * turned(b, j, H + h / (H / KV), c);
           score /= std::sqrt(static_cast<double>(dh));
-          if (o.positions == "alibi") score -= std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(H)) * std::abs(static_cast<double>(i - j));
-          sum += weight[at(j)] = std::exp(score);
+          if (o.positions == "alibi")
+            score -= std::exp2(-8.0 * static_cast<double>(h + 1) / static_cast<double>(H)) * std::abs(static_cast<double>(i - j));
+          seen[at(j)] = true;
+          top = std::max(top, weight[at(j)] = score);
         }
+        for (Index j = 0; j < s.T; ++j) sum += weight[at(j)] = seen[at(j)] ? std::exp(weight[at(j)] - top) : 0;
         for (Index j = 0; j < s.T && sum > 0; ++j)
           for (Index c = 0; c < dh; ++c)
-            y[at(((b * s.T + i) * H + h) * dh + c)] += weight[at(j)] / sum * qkv[at((b * s.T + j) * wide + (H + KV + h / (H / KV)) * dh + c)];
+            y[at(((b * s.T + i) * H + h) * dh + c)] +=
+                weight[at(j)] / sum * qkv[at((b * s.T + j) * wide + (H + KV + h / (H / KV)) * dh + c)];
       }
   return y;
 }

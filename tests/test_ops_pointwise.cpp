@@ -105,9 +105,9 @@ TEST(Pairs, GateProductSum) {
     Tensor (*build)(Net&, Tensor, Tensor);
     double (*plain)(double, double);
   };
-  for (const Kind& kind : {Kind{"silu_gate", silu_gate, [](double a, double z) { return a * z * logistic(z); }},
-                           Kind{"multiply", multiply, [](double a, double b) { return a * b; }},
-                           Kind{"add", add, [](double a, double b) { return a + b; }}}) {
+  for (const Kind& kind :
+       {Kind{"silu_gate", silu_gate, [](double a, double z) { return a * z * logistic(z); }},
+        Kind{"multiply", multiply, [](double a, double b) { return a * b; }}, Kind{"add", add, [](double a, double b) { return a + b; }}}) {
     SCOPED_TRACE(kind.name);
     c.expected = [&](const Arrays& in, Params&) {
       Values y;
@@ -179,8 +179,7 @@ TEST(Norms, LayerAndRms) {
           double mean = 0, square = 0;
           for (Index k = 0; k < D; ++k) mean += centred ? in[0][at(i * D + k)] / static_cast<double>(D) : 0;
           for (Index k = 0; k < D; ++k) square += std::pow(in[0][at(i * D + k)] - mean, 2) / static_cast<double>(D);
-          for (Index k = 0; k < D; ++k)
-            y[at(i * D + k)] = (in[0][at(i * D + k)] - mean) / std::sqrt(square + 1e-5) * w[at(k)] + b[at(k)];
+          for (Index k = 0; k < D; ++k) y[at(i * D + k)] = (in[0][at(i * D + k)] - mean) / std::sqrt(square + 1e-5) * w[at(k)] + b[at(k)];
         }
         return y;
       };

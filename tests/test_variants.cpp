@@ -26,7 +26,8 @@ OpCase mixer_case(const std::string& name, const VariantKnobs& knobs, Shape s) {
 void check_reference(const std::string& name, const VariantKnobs& knobs, Shape s) {
   const CheckReport r = self_check(name, knobs, test_device().exec(), s.B, s.T, s.D);
   EXPECT_LT(r.reference_error, r.tolerance) << name << " against its plain loops at T " << s.T;
-  if (r.streamed) EXPECT_LT(r.streaming_error, r.tolerance) << name << " streamed at T " << s.T;
+  if (!r.streamed) return;
+  EXPECT_LT(r.streaming_error, r.tolerance) << name << " streamed at T " << s.T;
 }
 
 // Directional derivatives: for each tensor, dl(p + h v)/dh against <gradient, v> for five random v. Double builds only.
@@ -85,7 +86,7 @@ void check_causality(const std::string& name) {
         }
     EXPECT_GT(past, 0) << name << ": y_" << at << " depends on nothing";
     EXPECT_LE(future, past * (kDouble ? 1e-13 : 1e-6)) << name << ": y_" << at << " depends on later inputs";  // FFT rounding only
-    EXPECT_EQ(other, 0) << name << ": sequences of a batch mix";
+    EXPECT_LE(other, past * (kDouble ? 1e-13 : 1e-6)) << name << ": sequences of a batch mix";  // two rows may share one complex transform
   }
 }
 
@@ -104,7 +105,8 @@ void check_views(const std::string& name, const Knob& view) {
     }
     EXPECT_LT(relative_error(y, y0), kDouble ? 1e-10 : 1e-5) << value << " against " << view.values[0];
     ASSERT_EQ(g.size(), g0.size());
-    for (std::size_t k = 0; k < g.size(); ++k) EXPECT_LT(relative_error(g[k], g0[k]), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
+    for (std::size_t k = 0; k < g.size(); ++k)
+      EXPECT_LT(relative_error(g[k], g0[k]), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
   }
 }
 
@@ -119,7 +121,9 @@ void register_variant(const std::string& name) {
   add_test(name, "gradient_at_all_lengths", [=] {
     for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) check_directions(mixer_case(name, {}, {2, T, 4}));
   });
-  if (variant->causal().yes) add_test(name, "causality", [=] { check_causality(name); });
+  if (variant->causal().yes) {
+    add_test(name, "causality", [=] { check_causality(name); });
+  }
   for (const Knob& k : knobs.all()) {
     if (k.is_view) {
       add_test(name, "views_agree_" + k.name, [=] { check_views(name, k); });

@@ -81,7 +81,7 @@ int eval(const Arguments& arguments) {
     record.tree().set("/task", "name", config.task_name);
     record.tree().set("/task", "metric", model.info.metric);
     provenance(record.tree(), arguments.argc, arguments.argv,
-               {device.backend, device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
+               {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
     record.eval({checkpoint.attribute<std::int64_t>("step"), checkpoint.attribute<std::int64_t>("tokens_real"), checkpoint.attribute<double>("seconds"),
                  split_name(split), score.examples, score.loss, score.metric, score.slices});
     record.end("complete");

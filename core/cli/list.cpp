@@ -5,6 +5,7 @@
 
 #include "cli/command.hpp"
 #include "cli/json.hpp"
+#include "record/build_info.hpp"
 
 namespace ssm {
 
@@ -27,7 +28,7 @@ std::vector<Knob> knobs_of(Owner& owner) {
 }
 
 nlohmann::json all() {
-  nlohmann::json j = {{"variants", nlohmann::json::array()}, {"tasks", nlohmann::json::array()}, {"keys", nlohmann::json::array()}};
+  nlohmann::json j = {{"git_sha", build_info.git_sha}, {"git_dirty", build_info.git_dirty}, {"variants", nlohmann::json::array()}, {"tasks", nlohmann::json::array()}, {"keys", nlohmann::json::array()}};
   for (const std::string& name : VariantRegistry::get().names()) {
     const auto v = VariantRegistry::get().make(name, "variant");
     nlohmann::json knobs = nlohmann::json::array();

@@ -26,7 +26,7 @@ int train(const Arguments& arguments) {
 
   Device device(config.run.threads);
   provenance(record.tree(), arguments.argc, arguments.argv,
-             {device.backend, device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
+             {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
   record.flush();
   Outcome outcome;
   try {

@@ -42,14 +42,8 @@ cublasHandle_t handle(const Run& r) {
 
 cublasOperation_t op(bool t) { return t ? CUBLAS_OP_T : CUBLAS_OP_N; }
 
-cublasStatus_t call(cublasHandle_t h, const Gemm& g, const float* alpha, const float* beta) {
-  return cublasSgemmStridedBatched_64(h, op(g.tb), op(g.ta), g.N, g.M, g.K, alpha, g.B, g.ldb, g.stride_b, g.A, g.lda, g.stride_a, beta,
-                                      g.C, g.ldc, g.stride_c, g.batch);
-}
-cublasStatus_t call(cublasHandle_t h, const Gemm& g, const double* alpha, const double* beta) {
-  return cublasDgemmStridedBatched_64(h, op(g.tb), op(g.ta), g.N, g.M, g.K, alpha, g.B, g.ldb, g.stride_b, g.A, g.lda, g.stride_a, beta,
-                                      g.C, g.ldc, g.stride_c, g.batch);
-}
+auto strided(float) { return cublasSgemmStridedBatched_64; }
+auto strided(double) { return cublasDgemmStridedBatched_64; }
 
 // C = bias, before a product that is added to it.
 void start_from_bias(const Run& r, const Gemm& g) {
@@ -69,7 +63,9 @@ void start_from_bias(const Run& r, const Gemm& g) {
 void gemm(const Run& r, const Gemm& g) {
   if (g.bias) blas_gpu::start_from_bias(r, g);
   const Real beta = g.bias ? Real(1) : g.beta;
-  blas_gpu::check(blas_gpu::call(blas_gpu::handle(r), g, &g.alpha, &beta), "cublas gemm");
+  blas_gpu::check(blas_gpu::strided(Real())(blas_gpu::handle(r), blas_gpu::op(g.tb), blas_gpu::op(g.ta), g.N, g.M, g.K, &g.alpha, g.B,
+                                            g.ldb, g.stride_b, g.A, g.lda, g.stride_a, &beta, g.C, g.ldc, g.stride_c, g.batch),
+                  "cublas gemm");
 }
 
 // One matrix: cuBLAS divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.

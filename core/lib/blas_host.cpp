@@ -2,6 +2,8 @@
 // A BLAS that divides the work among its own threads would change the order of sums, and so the bits, with their number.
 #include <cblas.h>
 
+#include <algorithm>
+
 #include "lib/blas.hpp"
 #include "lib/each.hpp"
 
@@ -50,19 +52,24 @@ Tile tile_of(const Gemm& g) {
   return t;
 }
 
+// What a tile starts from when its product is added to it: a bias, or beta C without reading C for beta = 0.
+void start_tile(const Gemm& g, Real* C, Index m0, Index m, Index n0, Index n) {
+  const Real beta = g.beta;
+  for (Index i = 0; i < m; ++i, C += g.ldc) {
+    if (g.bias && !g.bias_per_row) std::copy(g.bias + n0, g.bias + n0 + n, C);
+    else if (g.bias || beta == 0) std::fill(C, C + n, g.bias ? g.bias[m0 + i] : Real(0));
+    else
+      for (Index j = 0; j < n; ++j) C[j] *= beta;
+  }
+}
+
 void run_tile(const Gemm& g, Index b, Index m0, Index m, Index n0, Index n) {
   const Real* A = g.A + b * g.stride_a + (g.ta ? m0 : m0 * g.lda);
   const Real* B = g.B + b * g.stride_b + (g.tb ? n0 * g.ldb : n0);
   Real* C = g.C + b * g.stride_c + m0 * g.ldc + n0;
-  Real beta = g.beta;
-  if (g.bias || m == 1) {
-    for (Index i = 0; i < m; ++i)
-      for (Index j = 0; j < n; ++j) {
-        Real& c = C[i * g.ldc + j];
-        c = g.bias ? g.bias[g.bias_per_row ? m0 + i : n0 + j] : beta != 0 ? beta * c : Real(0);
-      }
-    beta = 1;
-  }
+  const bool started = g.bias || m == 1;
+  if (started) start_tile(g, C, m0, m, n0, n);
+  const Real beta = started ? Real(1) : g.beta;
   if (m == 1) cblas_row(g.tb, n, g.K, g.alpha, A, g.ta ? g.lda : 1, B, g.ldb, C);
   else cblas(g.ta, g.tb, m, n, g.K, g.alpha, A, g.lda, B, g.ldb, beta, C, g.ldc);
 }

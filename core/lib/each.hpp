@@ -17,22 +17,24 @@ constexpr Index kBlock = kOnHost ? 1024 : 1;
 template <class F>
 void each(const char* label, const Run& r, Index n, const F& f) {
   const Index blocks = (n + kBlock - 1) / kBlock;
-  launch(label, r, blocks, KOKKOS_LAMBDA(const Index k) {
-    const Index first = k * kBlock, last = first + kBlock < n ? first + kBlock : n;
-    SSM_INDEPENDENT
-    for (Index i = first; i < last; ++i) f(i);
-  });
+  launch(
+      label, r, blocks, KOKKOS_LAMBDA(const Index k) {
+        const Index first = k * kBlock, last = first + kBlock < n ? first + kBlock : n;
+        SSM_INDEPENDENT
+        for (Index i = first; i < last; ++i) f(i);
+      });
 }
 
 // f(row, column) for a (rows, columns) array, columns fastest; iterations independent as for each().
 template <class F>
 void each_row(const char* label, const Run& r, Index rows, Index columns, const F& f) {
   const Index blocks = (columns + kBlock - 1) / kBlock;
-  launch(label, r, rows * blocks, KOKKOS_LAMBDA(const Index k) {
-    const Index row = k / blocks, first = (k - row * blocks) * kBlock, last = first + kBlock < columns ? first + kBlock : columns;
-    SSM_INDEPENDENT
-    for (Index c = first; c < last; ++c) f(row, c);
-  });
+  launch(
+      label, r, rows * blocks, KOKKOS_LAMBDA(const Index k) {
+        const Index row = k / blocks, first = (k - row * blocks) * kBlock, last = first + kBlock < columns ? first + kBlock : columns;
+        SSM_INDEPENDENT
+        for (Index c = first; c < last; ++c) f(row, c);
+      });
 }
 
 }  // namespace ssm

@@ -26,57 +26,62 @@ void sum_columns(const char* label, const Run& r, Index rows, Index columns, Rea
   constexpr int W = kOnHost ? 64 : 1;
   const Index splits = row_splits(rows), groups = (columns + W - 1) / W;
   Acc* part = reinterpret_cast<Acc*>(scratch);
-  launch(label, r, splits * groups, KOKKOS_LAMBDA(const Index k) {
-    const Index split = k / groups, first = (k - split * groups) * W;
-    const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
-    const int width = static_cast<int>(columns - first < W ? columns - first : W);
-    Acc sum[W];
-    for (int l = 0; l < W; ++l) sum[l] = 0;
-    if (width == W) {
-      for (Index row = begin; row < end; ++row)
-        for (int l = 0; l < W; ++l) sum[l] += static_cast<Acc>(f(row, first + l));
-    } else {
-      for (Index row = begin; row < end; ++row)
-        for (int l = 0; l < width; ++l) sum[l] += static_cast<Acc>(f(row, first + l));
-    }
-    for (int l = 0; l < width; ++l) part[split * columns + first + l] = sum[l];
-  });
-  launch(label, r, columns, KOKKOS_LAMBDA(const Index c) {
-    Acc sum = 0;
-    for (Index split = 0; split < splits; ++split) sum += part[split * columns + c];
-    to(c, sum);
-  });
+  launch(
+      label, r, splits * groups, KOKKOS_LAMBDA(const Index k) {
+        const Index split = k / groups, first = (k - split * groups) * W;
+        const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
+        const int width = static_cast<int>(columns - first < W ? columns - first : W);
+        Acc sum[W];
+        for (int l = 0; l < W; ++l) sum[l] = 0;
+        if (width == W) {
+          for (Index row = begin; row < end; ++row)
+            for (int l = 0; l < W; ++l) sum[l] += static_cast<Acc>(f(row, first + l));
+        } else {
+          for (Index row = begin; row < end; ++row)
+            for (int l = 0; l < width; ++l) sum[l] += static_cast<Acc>(f(row, first + l));
+        }
+        for (int l = 0; l < width; ++l) part[split * columns + first + l] = sum[l];
+      });
+  launch(
+      label, r, columns, KOKKOS_LAMBDA(const Index c) {
+        Acc sum = 0;
+        for (Index split = 0; split < splits; ++split) sum += part[split * columns + c];
+        to(c, sum);
+      });
 }
 
-constexpr Index kParts = kOnHost ? 64 : 4096;     // partial sums of sum_all
+constexpr Index kParts = kOnHost ? 64 : 4096;       // partial sums of sum_all
 constexpr Index kSumAllScratch = kParts * 2 + 128;  // numbers (Real) of scratch for sum_all
 
 // *to += sum of f(i) over [0, n), in double.
 template <class F>
 void sum_all(const char* label, const Run& r, Index n, Real* scratch, const F& f, double* to) {
   double* part = reinterpret_cast<double*>(scratch);
-  launch(label, r, kParts, KOKKOS_LAMBDA(const Index p) {
-    const Index step = kOnHost ? 1 : kParts, end = kOnHost ? n * (p + 1) / kParts : n;
-    Index i = kOnHost ? n * p / kParts : p;
-    double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-    for (; i + 7 * step < end; i += 8 * step)
-      for (int l = 0; l < 8; ++l) sum[l] += f(i + l * step);
-    for (; i < end; i += step) sum[0] += f(i);
-    part[p] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-  });
+  launch(
+      label, r, kParts, KOKKOS_LAMBDA(const Index p) {
+        const Index step = kOnHost ? 1 : kParts, end = kOnHost ? n * (p + 1) / kParts : n;
+        Index i = kOnHost ? n * p / kParts : p;
+        double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        for (; i + 7 * step < end; i += 8 * step)
+          for (int l = 0; l < 8; ++l) sum[l] += f(i + l * step);
+        for (; i < end; i += step) sum[0] += f(i);
+        part[p] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+      });
   constexpr Index quarter = kParts / 64;
   double* few = part + (kOnHost ? 0 : kParts);
   if (!kOnHost)
-    launch(label, r, 64, KOKKOS_LAMBDA(const Index p) {
-      double sum = 0;
-      for (Index k = 0; k < quarter; ++k) sum += part[p * quarter + k];
-      few[p] = sum;
-    });
-  launch(label, r, 1, KOKKOS_LAMBDA(const Index) {
-    double sum = 0;
-    for (Index p = 0; p < 64; ++p) sum += few[p];
-    *to += sum;
-  });
+    launch(
+        label, r, 64, KOKKOS_LAMBDA(const Index p) {
+          double sum = 0;
+          for (Index k = 0; k < quarter; ++k) sum += part[p * quarter + k];
+          few[p] = sum;
+        });
+  launch(
+      label, r, 1, KOKKOS_LAMBDA(const Index) {
+        double sum = 0;
+        for (Index p = 0; p < 64; ++p) sum += few[p];
+        *to += sum;
+      });
 }
 
 }  // namespace ssm

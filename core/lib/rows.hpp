@@ -20,7 +20,8 @@ struct Row {
   template <class F>
   KOKKOS_FUNCTION Real sum(Index n, const F& f) const {
     Real total = 0;
-    Kokkos::parallel_reduce(Kokkos::ThreadVectorRange(team, n), [&](const Index i, Real& part) { part += f(i); }, total);
+    Kokkos::parallel_reduce(
+        Kokkos::ThreadVectorRange(team, n), [&](const Index i, Real& part) { part += f(i); }, total);
     return total;
   }
   template <class F>
@@ -46,18 +47,19 @@ void launch_rows(const char* label, const Run& r, Index rows, const F& f) {
   constexpr int kRows = 4;  // rows of one team
   if (rows == 0) return;
   const RowPolicy policy(r.exec.space, static_cast<int>((rows + kRows - 1) / kRows), kRows, 32);
-  Kokkos::parallel_for(label, policy, KOKKOS_LAMBDA(const RowPolicy::member_type& team) {
-    const Index i = static_cast<Index>(team.league_rank()) * kRows + team.team_rank();
-    if (i < rows) f(Row{team}, i);
-  });
+  Kokkos::parallel_for(
+      label, policy, KOKKOS_LAMBDA(const RowPolicy::member_type& team) {
+        const Index i = static_cast<Index>(team.league_rank()) * kRows + team.team_rank();
+        if (i < rows) f(Row{team}, i);
+      });
 }
 
 #else
 
 // Entries are mapped in blocks that compile to SIMD, and folded on vectors: a compiler may not reorder a sum by itself.
 struct Row {
-  static constexpr int kMapped = 64, kVec = 64 / sizeof(Real);
-  typedef Real Vec __attribute__((vector_size(64), may_alias));
+  static constexpr int kMapped = 64, kVec = 32 / sizeof(Real);
+  typedef Real Vec __attribute__((vector_size(32), may_alias));  // what compilers store by: a wider load right after would wait
 
   // fold(accumulator, next) over f(0..n-1); `start` is its neutral element.
   template <class F, class Fold>
@@ -104,7 +106,8 @@ struct Row {
 
 template <class F>
 void launch_rows(const char* label, const Run& r, Index rows, const F& f) {
-  launch(label, r, rows, KOKKOS_LAMBDA(const Index i) { f(Row{}, i); });
+  launch(
+      label, r, rows, KOKKOS_LAMBDA(const Index i) { f(Row{}, i); });
 }
 
 #endif

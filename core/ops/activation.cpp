@@ -72,12 +72,14 @@ struct Activation final : Op {
   void forward(const Run& r) override {
     const Real* X = v(x);
     Real* Y = v(y);
-    each("ssm::activation", r, x.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = Kind::f(X[i]); });
+    each(
+        "ssm::activation", r, x.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = Kind::f(X[i]); });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *dY = d(y);
     const Grad dX = g(x);
-    each("ssm::activation_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, dY[i] * Kind::slope(X[i])); });
+    each(
+        "ssm::activation_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, dY[i] * Kind::slope(X[i])); });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -3,8 +3,9 @@
 //   s_ij = q_i k_j / sqrt(dh) - slope |i - j| (alibi),  p = softmax_j s,  y_i = sum_j p_ij v_j,  lse_i = log sum_j e^{s_ij}
 //   delta_i = dy_i y_i,  ds = p (dy_i v_j - delta_i),  dv_j = sum_i p dy_i,  dq_i = sum_j ds k_j / sqrt(dh),  dk_j = sum_i ds q_i / sqrt(dh)
 //
-// Rope turns the pairs (k, k + dh/2) of q and k; the last channel of an odd head stays. Saved: the input, rotated q and k (rope), y and lse (B,H,T). Padding hides keys where the mask is not causal; queries of padding are
-// computed like any other. Streaming keeps the keys and values of the last `capacity` positions in a ring.
+// Rope turns the pairs (k, k + dh/2) of q and k; the last channel of an odd head stays. Padding hides keys where the mask is not causal;
+// queries of padding are computed like any other. Saved: the input, rotated q and k (rope), y and lse (B,H,T). Streaming keeps the keys and
+// values of the last `capacity` positions in a ring.
 #include "error.hpp"
 #include "launch.hpp"
 #include "lib/each.hpp"
@@ -57,8 +58,20 @@ struct Attention final : Op {
   Heads heads() const {
     const Real *X = v(x), *R = rope ? v(rotated) : X;
     const Index wide = (H + 2 * KV) * dh;
-    return {x.T(), H, KV, dh, R, R + H * dh, X + (H + KV) * dh, rope ? (H + KV) * dh : wide, wide, o.causal ? nullptr : n.batch.lengths,
-            o.causal, o.positions == "alibi", o.window, static_cast<Real>(1 / std::sqrt(static_cast<double>(dh)))};
+    return {x.T(),
+            H,
+            KV,
+            dh,
+            R,
+            R + H * dh,
+            X + (H + KV) * dh,
+            rope ? (H + KV) * dh : wide,
+            wide,
+            o.causal ? nullptr : n.batch.lengths,
+            o.causal,
+            o.positions == "alibi",
+            o.window,
+            static_cast<Real>(1 / std::sqrt(static_cast<double>(dh)))};
   }
 
   void forward(const Run& r) override {
@@ -74,24 +87,26 @@ struct Attention final : Op {
     const Index half = dh / 2, width = dh, T = x.T(), turned = H + KV, wide = (H + 2 * KV) * dh;
     const Real* X = v(x);
     Real *R = v(rotated), *angles = v(table);
-    launch("ssm::rope_table", r, T * half, KOKKOS_LAMBDA(const Index i) {
-      const Index t = i / half, k = i - t * half;
-      const double angle = rope_angle(static_cast<double>(t), k, width);
-      angles[t * width + k] = static_cast<Real>(::cos(angle));
-      angles[t * width + half + k] = static_cast<Real>(::sin(angle));
-    });
-    launch("ssm::rope", r, x.B() * T * turned, KOKKOS_LAMBDA(const Index i) {
-      const Index row = i / turned, head = i - row * turned;
-      const Real *from = X + row * wide + head * width, *c = angles + row % T * width;
-      Real* to = R + i * width;
-      SSM_INDEPENDENT
-      for (Index k = 0; k < half; ++k) {
-        Real a = from[k], b = from[half + k];
-        rotate(a, b, c[k], c[half + k], false);
-        to[k] = a, to[half + k] = b;
-      }
-      if (width % 2) to[width - 1] = from[width - 1];
-    });
+    launch(
+        "ssm::rope_table", r, T * half, KOKKOS_LAMBDA(const Index i) {
+          const Index t = i / half, k = i - t * half;
+          const double angle = rope_angle(static_cast<double>(t), k, width);
+          angles[t * width + k] = static_cast<Real>(::cos(angle));
+          angles[t * width + half + k] = static_cast<Real>(::sin(angle));
+        });
+    launch(
+        "ssm::rope", r, x.B() * T * turned, KOKKOS_LAMBDA(const Index i) {
+          const Index row = i / turned, head = i - row * turned;
+          const Real *from = X + row * wide + head * width, *c = angles + row % T * width;
+          Real* to = R + i * width;
+          SSM_INDEPENDENT
+          for (Index k = 0; k < half; ++k) {
+            Real a = from[k], b = from[half + k];
+            rotate(a, b, c[k], c[half + k], false);
+            to[k] = a, to[half + k] = b;
+          }
+          if (width % 2) to[width - 1] = from[width - 1];
+        });
   }
 
   void backward(const Run& r) override {
@@ -111,23 +126,24 @@ struct Attention final : Op {
   void turn_back(const Run& r, const Real* from, Grad dX) {
     const Index half = dh / 2, width = dh, T = x.T(), all = H + 2 * KV, turned = rope ? H + KV : 0;
     const Real* angles = rope ? v(table) : nullptr;
-    launch("ssm::rope_backward", r, x.B() * T * all, KOKKOS_LAMBDA(const Index i) {
-      const Index row = i / all, head = i - row * all, first = i * width;
-      if (head >= turned) {
-        SSM_INDEPENDENT
-        for (Index k = 0; k < width; ++k) dX(first + k, from[first + k]);
-        return;
-      }
-      const Real* c = angles + row % T * width;
-      SSM_INDEPENDENT
-      for (Index k = 0; k < half; ++k) {
-        Real p = from[first + k], q = from[first + half + k];
-        rotate(p, q, c[k], c[half + k], true);
-        dX(first + k, p);
-        dX(first + half + k, q);
-      }
-      if (width % 2) dX(first + width - 1, from[first + width - 1]);
-    });
+    launch(
+        "ssm::rope_backward", r, x.B() * T * all, KOKKOS_LAMBDA(const Index i) {
+          const Index row = i / all, head = i - row * all, first = i * width;
+          if (head >= turned) {
+            SSM_INDEPENDENT
+            for (Index k = 0; k < width; ++k) dX(first + k, from[first + k]);
+            return;
+          }
+          const Real* c = angles + row % T * width;
+          SSM_INDEPENDENT
+          for (Index k = 0; k < half; ++k) {
+            Real p = from[first + k], q = from[first + half + k];
+            rotate(p, q, c[k], c[half + k], true);
+            dX(first + k, p);
+            dX(first + half + k, q);
+          }
+          if (width % 2) dX(first + width - 1, from[first + width - 1]);
+        });
   }
 
   // One position: its key and value enter the ring, its queries look back over it.
@@ -137,40 +153,43 @@ struct Attention final : Op {
     Real *S = v(cache), *Q = v(query), *Y = v(y);
     const bool turned = rope, alibi = o.positions == "alibi";
     const Real scale = static_cast<Real>(1 / std::sqrt(static_cast<double>(dh)));
-    launch("ssm::attention_cache", r, x.B() * all, KOKKOS_LAMBDA(const Index i) {
-      const Index b = i / all, head = i - b * all;
-      const Real* from = X + i * width;
-      Real* own = S + b * size;
-      const Index seen = static_cast<Index>(own[size - 1]), slot = seen % slots;
-      Real* to = head < queries          ? Q + (b * queries + head) * width
-                 : head < queries + keys ? own + (slot * keys + head - queries) * width
-                                         : own + ((slots + slot) * keys + head - queries - keys) * width;
-      for (Index k = 0; k < width; ++k) to[k] = from[k];
-      if (turned && head < queries + keys)
-        for (Index k = 0; k < half; ++k) {
-          const double angle = rope_angle(static_cast<double>(seen), k, width);
-          rotate(to[k], to[half + k], static_cast<Real>(::cos(angle)), static_cast<Real>(::sin(angle)), false);
-        }
-    });
-    launch("ssm::attention_step", r, x.B() * queries, KOKKOS_LAMBDA(const Index i) {
-      const Index b = i / queries, head = i - b * queries, group = head / (queries / keys);
-      const Real *own = S + b * size, *q = Q + i * width;
-      const Index seen = static_cast<Index>(own[size - 1]), count = seen + 1 < slots ? seen + 1 : slots;
-      const Real slope = alibi ? alibi_slope(head, queries) : Real(0);
-      Real *out_row = Y + i * width, m = kHidden, l = 0;
-      for (Index c = 0; c < width; ++c) out_row[c] = 0;
-      for (Index age = 0; age < count; ++age) {
-        const Index place = (seen - age) % slots * keys + group;
-        const Real s = scale * dot(q, own + place * width, width) - slope * static_cast<Real>(age);
-        const Real* value = own + (slots * keys + place) * width;
-        const Real top = s > m ? s : m, shrink = m == kHidden ? Real(0) : fast_exp(m - top), p = fast_exp(s - top);
-        for (Index c = 0; c < width; ++c) out_row[c] = out_row[c] * shrink + p * value[c];
-        l = l * shrink + p;
-        m = top;
-      }
-      for (Index c = 0; c < width; ++c) out_row[c] /= l;
-    });
-    launch("ssm::attention_count", r, x.B(), KOKKOS_LAMBDA(const Index b) { S[(b + 1) * size - 1] += 1; });
+    launch(
+        "ssm::attention_cache", r, x.B() * all, KOKKOS_LAMBDA(const Index i) {
+          const Index b = i / all, head = i - b * all;
+          const Real* from = X + i * width;
+          Real* own = S + b * size;
+          const Index seen = static_cast<Index>(own[size - 1]), slot = seen % slots;
+          Real* to = head < queries          ? Q + (b * queries + head) * width
+                     : head < queries + keys ? own + (slot * keys + head - queries) * width
+                                             : own + ((slots + slot) * keys + head - queries - keys) * width;
+          for (Index k = 0; k < width; ++k) to[k] = from[k];
+          if (turned && head < queries + keys)
+            for (Index k = 0; k < half; ++k) {
+              const double angle = rope_angle(static_cast<double>(seen), k, width);
+              rotate(to[k], to[half + k], static_cast<Real>(::cos(angle)), static_cast<Real>(::sin(angle)), false);
+            }
+        });
+    launch(
+        "ssm::attention_step", r, x.B() * queries, KOKKOS_LAMBDA(const Index i) {
+          const Index b = i / queries, head = i - b * queries, group = head / (queries / keys);
+          const Real *own = S + b * size, *q = Q + i * width;
+          const Index seen = static_cast<Index>(own[size - 1]), count = seen + 1 < slots ? seen + 1 : slots;
+          const Real slope = alibi ? alibi_slope(head, queries) : Real(0);
+          Real *out_row = Y + i * width, m = kHidden, l = 0;
+          for (Index c = 0; c < width; ++c) out_row[c] = 0;
+          for (Index age = 0; age < count; ++age) {
+            const Index place = (seen - age) % slots * keys + group;
+            const Real s = scale * dot(q, own + place * width, width) - slope * static_cast<Real>(age);
+            const Real* value = own + (slots * keys + place) * width;
+            const Real top = s > m ? s : m, shrink = m == kHidden ? Real(0) : fast_exp(m - top), p = fast_exp(s - top);
+            for (Index c = 0; c < width; ++c) out_row[c] = out_row[c] * shrink + p * value[c];
+            l = l * shrink + p;
+            m = top;
+          }
+          for (Index c = 0; c < width; ++c) out_row[c] /= l;
+        });
+    launch(
+        "ssm::attention_count", r, x.B(), KOKKOS_LAMBDA(const Index b) { S[(b + 1) * size - 1] += 1; });
   }
 
   Cost cost() const override {
@@ -188,7 +207,9 @@ namespace ssm {
 
 Tensor attention(Net& n, Tensor qkv, const AttentionOptions& o) {
   const std::vector<std::string> positions = {"none", "rope", "alibi"}, views = {"tiled", "plain"};
-  const auto has = [](const std::vector<std::string>& words, const std::string& w) { return std::find(words.begin(), words.end(), w) != words.end(); };
+  const auto has = [](const std::vector<std::string>& words, const std::string& w) {
+    return std::find(words.begin(), words.end(), w) != words.end();
+  };
   if (!has(positions, o.positions)) unknown("attention positions", o.positions, positions);
   if (!has(views, o.view)) unknown("attention view", o.view, views);
   if (o.heads < 1 || o.kv_heads < 1 || o.heads % o.kv_heads)

@@ -49,6 +49,28 @@ inline void product(Index M, Index N, Index K, const Real* A, Index ai, Index ak
   for (; n + kVec <= N; n += kVec) product_columns<8, 1>(M, K, A, ai, ak, B + n, ldb, C + n, ldc, add);
 }
 
+// s[0..kTile) = exp_or_zero(s - from). In float on whole registers: the exponent is added to the bits of the mantissa's polynomial.
+inline void exp_row(double* s, double from) {
+  for (int c = 0; c < kTile; ++c) s[c] = exp_or_zero(s[c] - from);
+}
+inline void exp_row(float* s, float from) {
+  typedef float Floats __attribute__((vector_size(64), may_alias));
+  typedef std::int32_t Ints __attribute__((vector_size(64), may_alias));
+  for (int c = 0; c < kTile; c += 16) {
+    const Floats x = *reinterpret_cast<const Floats*>(s + c) - from, low = Floats{} - 87.0f, y = x < low ? low : x;
+    const Floats shifted = y * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
+    const Floats r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const Floats e = reinterpret_cast<Floats>(reinterpret_cast<Ints>(p) + (reinterpret_cast<Ints>(shifted) << 23));
+    *reinterpret_cast<Floats*>(s + c) = x < low ? Floats{} : e;
+  }
+}
+
 SSM_FN Index round_up(Index n, Index to) { return (n + to - 1) / to * to; }
 
 // to (rows padded to 8, columns padded to `wide`) = factor * from (rows, columns), zeros in the padding.
@@ -100,12 +122,14 @@ struct ForwardTiles {
       const Index row = first_row + q;
       Vec best = lanes[0];
       for (int n = 1; n < kTile / kVec; ++n) best = best < lanes[n] ? lanes[n] : best;
-      const Real before = top[row];
-      Real m = before;
-      for (int l = 0; l < kVec; ++l) m = m < best[l] ? best[l] : m;
-      for (Index c = 0; c < kTile; ++c) s[c] = s[c] > Real(0.5) * kHidden ? fast_exp(s[c] - m) : Real(0);
-      const Real shrink = before > Real(0.5) * kHidden ? fast_exp(before - m) : Real(0);
-      sum[row] *= shrink;
+      alignas(64) Real lane[kVec];
+      *reinterpret_cast<Vec*>(lane) = best;
+      for (int half = kVec / 2; half > 0; half /= 2)  // a tree: a chain of maxima would be the slowest part of the tile
+        for (int l = 0; l < half; ++l) lane[l] = lane[l] < lane[l + half] ? lane[l + half] : lane[l];
+      const Real before = top[row], m = before < lane[0] ? lane[0] : before, from = m == kHidden ? Real(0) : m;
+      exp_row(s, from);
+      const Real shrink = m == before ? Real(1) : exp_or_zero(before - from);
+      if (shrink != 1) sum[row] *= shrink;
       for (int n = 0; n < kTile / kVec; ++n) sum[row] += lanes[n];
       top[row] = m;
       if (shrink != 1)
@@ -188,9 +212,10 @@ struct BackwardTiles {
     for (Index q = 0; q < tile.rows; ++q) {
       Real *p = P + q * kTile, *ds = dS + q * kTile;
       const Real m = lse[q], mean = delta[q];
-      for (Index c = 0; c < kTile; ++c) {
-        p[c] = p[c] > Real(0.5) * kHidden ? fast_exp(p[c] - m) : Real(0);
-        ds[c] = p[c] * (ds[c] - mean);
+      exp_row(p, m);
+      for (int c = 0; c < kTile; c += kVec) {
+        Vec* to = reinterpret_cast<Vec*>(ds + c);
+        *to = *reinterpret_cast<const Vec*>(p + c) * (*to - mean);
       }
     }
     product(kTile, wide, tile.rows, P, 1, kTile, dO, wide, dV, wide, true);
@@ -201,17 +226,19 @@ struct BackwardTiles {
 
 inline void tiled_forward(const Run& r, Index B, const Heads& a, Real* Y, Real* lse) {
   const Index pieces = (a.T + kQueries - 1) / kQueries;
-  launch("ssm::attention", r, B * a.H * pieces, KOKKOS_LAMBDA(const Index item) {
-    ForwardTiles tiles;
-    tiles.run(a, item / (pieces * a.H), item / pieces % a.H, item % pieces * kQueries, Y, lse);
-  });
+  launch(
+      "ssm::attention", r, B * a.H * pieces, KOKKOS_LAMBDA(const Index item) {
+        ForwardTiles tiles;
+        tiles.run(a, item / (pieces * a.H), item / pieces % a.H, item % pieces * kQueries, Y, lse);
+      });
 }
 
 inline void tiled_backward(const Run& r, Index B, const Heads& a, const Real* dY, const Real* lse, const Real* delta, Real* dQKV) {
-  launch("ssm::attention_backward", r, B * a.KV, KOKKOS_LAMBDA(const Index item) {
-    BackwardTiles tiles;
-    tiles.run(a, item / a.KV, item % a.KV, dY, lse, delta, dQKV);
-  });
+  launch(
+      "ssm::attention_backward", r, B * a.KV, KOKKOS_LAMBDA(const Index item) {
+        BackwardTiles tiles;
+        tiles.run(a, item / a.KV, item % a.KV, dY, lse, delta, dQKV);
+      });
 }
 
 }  // namespace ssm::attention_op

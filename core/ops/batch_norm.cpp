@@ -36,16 +36,19 @@ struct BatchNorm final : Op {
     if (n.mode == Mode::train) {
       Real *M = v(mean), *V = v(var), *part = v(parts);
       const double per = 1 / static_cast<double>(rows);
-      sum_columns<double>("ssm::batch_norm_mean", r, rows, D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return X[i * D + c]; },
-                          KOKKOS_LAMBDA(const Index c, const double sum) { M[c] = static_cast<Real>(sum * per); });
+      sum_columns<double>(
+          "ssm::batch_norm_mean", r, rows, D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return X[i * D + c]; },
+          KOKKOS_LAMBDA(const Index c, const double sum) { M[c] = static_cast<Real>(sum * per); });
       // About the rounded mean, whose error enters only squared.
-      sum_columns<double>("ssm::batch_norm_var", r, rows, D, part,
-                          KOKKOS_LAMBDA(const Index i, const Index c) { return (X[i * D + c] - M[c]) * (X[i * D + c] - M[c]); },
-                          KOKKOS_LAMBDA(const Index c, const double sum) { V[c] = static_cast<Real>(sum * per); });
+      sum_columns<double>(
+          "ssm::batch_norm_var", r, rows, D, part,
+          KOKKOS_LAMBDA(const Index i, const Index c) { return (X[i * D + c] - M[c]) * (X[i * D + c] - M[c]); },
+          KOKKOS_LAMBDA(const Index c, const double sum) { V[c] = static_cast<Real>(sum * per); });
     }
     const Real *M = n.mode == Mode::train ? v(mean) : v(running_mean), *V = n.mode == Mode::train ? v(var) : v(running_var);
-    each_row("ssm::batch_norm", r, rows, D,
-             KOKKOS_LAMBDA(const Index i, const Index c) { Y[i * D + c] = (X[i * D + c] - M[c]) * (W[c] / ::sqrt(V[c] + small)) + B[c]; });
+    each_row(
+        "ssm::batch_norm", r, rows, D,
+        KOKKOS_LAMBDA(const Index i, const Index c) { Y[i * D + c] = (X[i * D + c] - M[c]) * (W[c] / ::sqrt(V[c] + small)) + B[c]; });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *W = v(weight), *M = v(mean), *V = v(var), *dY = d(y);
@@ -53,31 +56,35 @@ struct BatchNorm final : Op {
     const Grad dX = g(x);
     const Index D = x.last(), rows = x.rows();
     const Real small = static_cast<Real>(eps), per = 1 / static_cast<Real>(rows);
-    sum_columns<double>("ssm::batch_norm_bias", r, rows, D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c]; },
-                        KOKKOS_LAMBDA(const Index c, const double total) {
-                          sum[c] = static_cast<Real>(total);
-                          dB[c] += sum[c];
-                        });
-    sum_columns<double>("ssm::batch_norm_weight", r, rows, D, part,
-                        KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - M[c]); },
-                        KOKKOS_LAMBDA(const Index c, const double total) {
-                          sum_h[c] = static_cast<Real>(total) / ::sqrt(V[c] + small);
-                          dW[c] += sum_h[c];
-                        });
-    each_row("ssm::batch_norm_backward", r, rows, D, KOKKOS_LAMBDA(const Index i, const Index c) {
-      const Real s = 1 / ::sqrt(V[c] + small), h = (X[i * D + c] - M[c]) * s;
-      dX(i * D + c, W[c] * s * (dY[i * D + c] - per * sum[c] - h * per * sum_h[c]));
-    });
+    sum_columns<double>(
+        "ssm::batch_norm_bias", r, rows, D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c]; },
+        KOKKOS_LAMBDA(const Index c, const double total) {
+          sum[c] = static_cast<Real>(total);
+          dB[c] += sum[c];
+        });
+    sum_columns<double>(
+        "ssm::batch_norm_weight", r, rows, D, part,
+        KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - M[c]); },
+        KOKKOS_LAMBDA(const Index c, const double total) {
+          sum_h[c] = static_cast<Real>(total) / ::sqrt(V[c] + small);
+          dW[c] += sum_h[c];
+        });
+    each_row(
+        "ssm::batch_norm_backward", r, rows, D, KOKKOS_LAMBDA(const Index i, const Index c) {
+          const Real s = 1 / ::sqrt(V[c] + small), h = (X[i * D + c] - M[c]) * s;
+          dX(i * D + c, W[c] * s * (dY[i * D + c] - per * sum[c] - h * per * sum_h[c]));
+        });
   }
   void advance(const Run& r) override {
     const Real *M = v(mean), *V = v(var);
     Real *RM = v(running_mean), *RV = v(running_var);
     const Real k = static_cast<Real>(momentum);
     const Real unbiased = x.rows() > 1 ? static_cast<Real>(static_cast<double>(x.rows()) / static_cast<double>(x.rows() - 1)) : Real(1);
-    launch("ssm::batch_norm_advance", r, x.last(), KOKKOS_LAMBDA(const Index c) {
-      RM[c] += k * (M[c] - RM[c]);
-      RV[c] += k * (V[c] * unbiased - RV[c]);
-    });
+    launch(
+        "ssm::batch_norm_advance", r, x.last(), KOKKOS_LAMBDA(const Index c) {
+          RM[c] += k * (M[c] - RM[c]);
+          RV[c] += k * (V[c] * unbiased - RV[c]);
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

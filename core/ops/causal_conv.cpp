@@ -13,7 +13,10 @@
 namespace ssm {
 namespace causal_conv_op {
 
-constexpr int kMaxWidth = 16, kChunk = 64;  // taps; positions whose g a work item holds at once
+constexpr int kMaxWidth = 16;             // taps
+constexpr int kChunk = kOnHost ? 64 : 8;  // positions that a work item holds at once
+constexpr Index kRun = 64;                // positions of a work item, at least
+constexpr int kHold = kChunk + kMaxWidth - 1;
 
 struct Arguments {
   const Real *x, *W, *b, *dy;
@@ -24,22 +27,30 @@ struct Arguments {
   bool silu;
 };
 
-// Weights of W channels, tap by tap.
+// Weights of W channels, tap by tap, and W channels of a chunk of x with the w-1 positions before it.
 template <int W>
-struct Taps {
-  Real tap[kMaxWidth][W], bias[W];
+struct Window {
+  Real tap[kMaxWidth * W], bias[W], x[(kHold + kMaxWidth - 1) * W];
 
-  KOKKOS_FUNCTION Taps(const Arguments& a, Index c) {
+  KOKKOS_FUNCTION Window(const Arguments& a, Index c) {
     for (int l = 0; l < W; ++l) bias[l] = a.b[c + l];
     for (int k = 0; k < a.w; ++k)
-      for (int l = 0; l < W; ++l) tap[k][l] = a.W[(c + l) * a.w + k];
+      for (int l = 0; l < W; ++l) tap[k * W + l] = a.W[(c + l) * a.w + k];
   }
-  // pre at position t of a sequence that starts at x (channel c).
-  KOKKOS_FUNCTION void at(const Arguments& a, const Real* x, Index t, Real* pre) const {
-    for (int l = 0; l < W; ++l) pre[l] = bias[l];
-    for (int k = t < a.w - 1 ? a.w - 1 - static_cast<int>(t) : 0; k < a.w; ++k) {
-      const Real* from = x + (t - (a.w - 1 - k)) * a.D;
-      for (int l = 0; l < W; ++l) pre[l] += tap[k][l] * from[l];
+  // from: channel c of position 0 of the sequence.
+  KOKKOS_FUNCTION void load(const Arguments& a, const Real* from, Index first, int count) {
+    for (int s = 0; s < count + a.w - 1; ++s) {
+      const Index t = first + s - (a.w - 1);
+      for (int l = 0; l < W; ++l) x[s * W + l] = t < 0 ? Real(0) : from[t * a.D + l];
+    }
+  }
+  KOKKOS_FUNCTION void convolve(const Arguments& a, int count, Real* pre) const {
+    for (int s = 0; s < count; ++s) {
+      Real sum[W];
+      for (int l = 0; l < W; ++l) sum[l] = bias[l];
+      for (int k = 0; k < a.w; ++k)
+        for (int l = 0; l < W; ++l) sum[l] += tap[k * W + l] * x[(s + k) * W + l];
+      for (int l = 0; l < W; ++l) pre[s * W + l] = sum[l];
     }
   }
 };
@@ -49,16 +60,18 @@ struct Forward {
 
   template <int W>
   KOKKOS_FUNCTION void run(Index row, Index c) const {
-    const Index b = row / a.runs, first = (row - b * a.runs) * a.run, last = first + a.run < a.T ? first + a.run : a.T;
-    const Taps<W> taps(a, c);
-    const Real* x = a.x + b * a.T * a.D + c;
-    Real* y = a.y + b * a.T * a.D + c;
-    for (Index t = first; t < last; ++t) {
-      Real pre[W];
-      taps.at(a, x, t, pre);
+    const Index b = row / a.runs, begin = (row - b * a.runs) * a.run, end = begin + a.run < a.T ? begin + a.run : a.T;
+    Window<W> window(a, c);
+    Real y[kChunk * W];
+    for (Index first = begin; first < end; first += kChunk) {
+      const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk);
+      window.load(a, a.x + b * a.T * a.D + c, first, count);
+      window.convolve(a, count, y);
       if (a.silu)
-        for (int l = 0; l < W; ++l) pre[l] = silu(pre[l]);
-      for (int l = 0; l < W; ++l) y[t * a.D + l] = pre[l];
+        for (int i = 0; i < count * W; ++i) y[i] = silu(y[i]);
+      Real* to = a.y + (b * a.T + first) * a.D + c;
+      for (int s = 0; s < count; ++s)
+        for (int l = 0; l < W; ++l) to[s * a.D + l] = y[s * W + l];
     }
   }
 };
@@ -69,43 +82,40 @@ struct Backward {
   template <int W>
   KOKKOS_FUNCTION void run(Index row, Index c) const {
     const Index b = row / a.runs, begin = (row - b * a.runs) * a.run, end = begin + a.run < a.T ? begin + a.run : a.T;
-    const Taps<W> taps(a, c);
-    const Real *x = a.x + b * a.T * a.D + c, *dy = a.dy + b * a.T * a.D + c;
-    const Index origin = b * a.T * a.D + c;
-    Real dW[kMaxWidth][W], db[W];
+    Window<W> window(a, c);
+    Real dW[kMaxWidth * W], db[W], g[kHold * W], slope[kHold * W];
+    for (int i = 0; i < a.w * W; ++i) dW[i] = 0;
     for (int l = 0; l < W; ++l) db[l] = 0;
-    for (int k = 0; k < a.w; ++k)
-      for (int l = 0; l < W; ++l) dW[k][l] = 0;
     for (Index first = begin; first < end; first += kChunk) {
-      const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk);
-      const int ahead = static_cast<int>(a.T - first < count + a.w - 1 ? a.T - first : count + a.w - 1);
-      Real g[kChunk + kMaxWidth][W];
-      for (int s = 0; s < ahead; ++s) {
-        const Index t = first + s;
-        for (int l = 0; l < W; ++l) g[s][l] = dy[t * a.D + l];
-        if (!a.silu) continue;
-        Real pre[W];
-        taps.at(a, x, t, pre);
-        for (int l = 0; l < W; ++l) g[s][l] *= silu_slope(pre[l]);
+      const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk), held = count + a.w - 1;
+      const int ahead = static_cast<int>(a.T - first < held ? a.T - first : held);  // g is 0 beyond the end of the sequence
+      const Index origin = (b * a.T + first) * a.D + c;
+      window.load(a, a.x + b * a.T * a.D + c, first, ahead);
+      for (int s = 0; s < held; ++s)
+        for (int l = 0; l < W; ++l) g[s * W + l] = s < ahead ? a.dy[origin + s * a.D + l] : Real(0);
+      if (a.silu) {
+        window.convolve(a, ahead, slope);
+        for (int i = 0; i < ahead * W; ++i) g[i] *= silu_slope(slope[i]);
+      }
+      for (int k = 0; k < a.w; ++k) {
+        Real sum[W];
+        for (int l = 0; l < W; ++l) sum[l] = dW[k * W + l];
+        for (int s = 0; s < count; ++s)
+          for (int l = 0; l < W; ++l) sum[l] += g[s * W + l] * window.x[(s + k) * W + l];
+        for (int l = 0; l < W; ++l) dW[k * W + l] = sum[l];
       }
       for (int s = 0; s < count; ++s) {
-        const Index t = first + s;
         Real dx[W];
         for (int l = 0; l < W; ++l) dx[l] = 0;
-        for (int k = 0; k < a.w; ++k) {
-          const int later = s + a.w - 1 - k;
-          if (later < ahead)
-            for (int l = 0; l < W; ++l) dx[l] += taps.tap[k][l] * g[later][l];
-          if (t >= a.w - 1 - k)
-            for (int l = 0; l < W; ++l) dW[k][l] += g[s][l] * x[(t - (a.w - 1 - k)) * a.D + l];
-        }
-        for (int l = 0; l < W; ++l) db[l] += g[s][l];
-        for (int l = 0; l < W; ++l) a.dx(origin + t * a.D + l, dx[l]);
+        for (int k = 0; k < a.w; ++k)
+          for (int l = 0; l < W; ++l) dx[l] += window.tap[k * W + l] * g[(s + a.w - 1 - k) * W + l];
+        for (int l = 0; l < W; ++l) db[l] += g[s * W + l];
+        for (int l = 0; l < W; ++l) a.dx(origin + s * a.D + l, dx[l]);
       }
     }
     Real* part = a.parts + row * a.D * (a.w + 1);
     for (int k = 0; k < a.w; ++k)
-      for (int l = 0; l < W; ++l) part[(c + l) * a.w + k] = dW[k][l];
+      for (int l = 0; l < W; ++l) part[(c + l) * a.w + k] = dW[k * W + l];
     for (int l = 0; l < W; ++l) part[a.D * a.w + c + l] = db[l];
   }
 };
@@ -116,14 +126,14 @@ struct Step {
 
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index c) const {
-    const Taps<W> taps(a, c);
+    const Window<W> window(a, c);
     Real* past = a.state + b * (a.w - 1) * a.D + c;
     Real pre[W], now[W];
     for (int l = 0; l < W; ++l) now[l] = a.x[b * a.D + c + l];
-    for (int l = 0; l < W; ++l) pre[l] = taps.bias[l] + taps.tap[a.w - 1][l] * now[l];
+    for (int l = 0; l < W; ++l) pre[l] = window.bias[l] + window.tap[(a.w - 1) * W + l] * now[l];
     for (int k = 0; k < a.w - 1; ++k)
       for (int l = 0; l < W; ++l) {
-        pre[l] += taps.tap[k][l] * past[k * a.D + l];
+        pre[l] += window.tap[k * W + l] * past[k * a.D + l];
         past[k * a.D + l] = k + 1 < a.w - 1 ? past[(k + 1) * a.D + l] : now[l];
       }
     for (int l = 0; l < W; ++l) a.y[b * a.D + c + l] = a.silu ? silu(pre[l]) : pre[l];
@@ -147,8 +157,8 @@ struct CausalConv final : Op {
     y = out(x, drop);
     W = param(name + ".weight", {x.D(), 1, w}, init::torch_linear(w));
     b = param(name + ".bias", {x.D()}, init::torch_linear(w));
-    const Index chunks = (x.T() + kChunk - 1) / kChunk, wanted = (256 + x.B() - 1) / x.B();  // about 256 partial sums of the weights
-    run = kChunk * (wanted < chunks ? (chunks + wanted - 1) / wanted : 1);
+    const Index chunks = (x.T() + kRun - 1) / kRun, wanted = (256 + x.B() - 1) / x.B();  // about 256 partial sums of the weights
+    run = kRun * (wanted < chunks ? (chunks + wanted - 1) / wanted : 1);
     runs = (x.T() + run - 1) / run;
     if (n.mode == Mode::train) parts = scratch(x.B() * runs * x.D() * (w + 1));
     past = state((w - 1) * x.D());

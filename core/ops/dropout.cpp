@@ -42,32 +42,36 @@ struct Dropout final : Op {
   // to = from * mask
   void apply(const char* label, const Run& r, const Real* from, Grad to) {
     if (r.mode != Mode::train) {
-      each(label, r, x.size(), KOKKOS_LAMBDA(const Index i) { to(i, from[i]); });
+      each(
+          label, r, x.size(), KOKKOS_LAMBDA(const Index i) { to(i, from[i]); });
       return;
     }
     if (!r.state) throw std::logic_error("dropout needs the step state of the run");
-    const Mask mask{r.state, mix(hash_name("dropout") + static_cast<std::uint64_t>(index)),
-                    static_cast<std::uint32_t>(p * 4294967296.0), static_cast<Real>(1 / (1 - p))};
+    const Mask mask{r.state, mix(hash_name("dropout") + static_cast<std::uint64_t>(index)), static_cast<std::uint32_t>(p * 4294967296.0),
+                    static_cast<Real>(1 / (1 - p))};
     constexpr Index W = 4 * kCalls;
     const Index count = tied ? x.B() * x.D() : x.size();
     Real* few = tied ? v(factors) : nullptr;
-    launch(label, r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
-      Real factor[W];
-      mask.draw(static_cast<std::uint64_t>(k * kCalls), factor);
-      const Index first = k * W, width = count - first < W ? count - first : W;
-      if (few) {
-        for (Index j = 0; j < width; ++j) few[first + j] = factor[j];
-      } else {
-        for (Index j = 0; j < width; ++j) to(first + j, from[first + j] * factor[j]);
-      }
-    });
+    launch(
+        label, r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
+          Real factor[W];
+          mask.draw(static_cast<std::uint64_t>(k * kCalls), factor);
+          const Index first = k * W, width = count - first < W ? count - first : W;
+          if (few) {
+            for (Index j = 0; j < width; ++j) few[first + j] = factor[j];
+          } else {
+            for (Index j = 0; j < width; ++j) to(first + j, from[first + j] * factor[j]);
+          }
+        });
     if (!tied) return;
     const Index T = x.T(), D = x.D();
     if (x.order == Order::BTD)
-      each_row(label, r, x.B() * T, D,
-               KOKKOS_LAMBDA(const Index row, const Index c) { to(row * D + c, from[row * D + c] * few[row / T * D + c]); });
+      each_row(
+          label, r, x.B() * T, D,
+          KOKKOS_LAMBDA(const Index row, const Index c) { to(row * D + c, from[row * D + c] * few[row / T * D + c]); });
     else
-      each_row(label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) { to(row * T + t, from[row * T + t] * few[row]); });
+      each_row(
+          label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) { to(row * T + t, from[row * T + t] * few[row]); });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

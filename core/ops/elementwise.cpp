@@ -17,16 +17,18 @@ struct Add final : Op {
   void forward(const Run& r) override {
     const Real *A = v(a), *B = v(b);
     Real* Y = v(y);
-    each("ssm::add", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] + B[i]; });
+    each(
+        "ssm::add", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] + B[i]; });
   }
   void backward(const Run& r) override {
     const Real* dY = d(y);
     const Grad dA = g(a), dB = g(b);
-    each("ssm::add_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
-      const Real dy = dY[i];
-      dA(i, dy);
-      dB(i, dy);
-    });
+    each(
+        "ssm::add_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
+          const Real dy = dY[i];
+          dA(i, dy);
+          dB(i, dy);
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
@@ -42,16 +44,18 @@ struct Multiply final : Op {
   void forward(const Run& r) override {
     const Real *A = v(a), *B = v(b);
     Real* Y = v(y);
-    each("ssm::multiply", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * B[i]; });
+    each(
+        "ssm::multiply", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * B[i]; });
   }
   void backward(const Run& r) override {
     const Real *A = v(a), *B = v(b), *dY = d(y);
     const Grad dA = g(a), dB = g(b);
-    each("ssm::multiply_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
-      const Real dy = dY[i];
-      dA(i, dy * B[i]);
-      dB(i, dy * A[i]);
-    });
+    each(
+        "ssm::multiply_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
+          const Real dy = dY[i];
+          dA(i, dy * B[i]);
+          dB(i, dy * A[i]);
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
@@ -75,7 +79,9 @@ struct Slice final : Op {
     const Index from = first, wide = x.last(), narrow = y.last();
     const Real* X = v(x);
     Real* Y = v(y);
-    each_row("ssm::slice", r, x.rows(), narrow, KOKKOS_LAMBDA(const Index row, const Index c) { Y[row * narrow + c] = X[row * wide + from + c]; });
+    each_row(
+        "ssm::slice", r, x.rows(), narrow,
+        KOKKOS_LAMBDA(const Index row, const Index c) { Y[row * narrow + c] = X[row * wide + from + c]; });
   }
   void backward(const Run& r) override {
     const Index from = first, wide = x.last(), narrow = y.last();
@@ -83,13 +89,15 @@ struct Slice final : Op {
     const Grad dX = g(x);
     if (dX.add) {
       Real* p = dX.p;
-      each_row("ssm::slice_backward", r, x.rows(), narrow,
-               KOKKOS_LAMBDA(const Index row, const Index c) { p[row * wide + from + c] += dY[row * narrow + c]; });
+      each_row(
+          "ssm::slice_backward", r, x.rows(), narrow,
+          KOKKOS_LAMBDA(const Index row, const Index c) { p[row * wide + from + c] += dY[row * narrow + c]; });
     } else {
       Real* p = dX.p;
-      each_row("ssm::slice_backward", r, x.rows(), wide, KOKKOS_LAMBDA(const Index row, const Index c) {
-        p[row * wide + c] = c >= from && c < from + narrow ? dY[row * narrow + c - from] : Real(0);
-      });
+      each_row(
+          "ssm::slice_backward", r, x.rows(), wide, KOKKOS_LAMBDA(const Index row, const Index c) {
+            p[row * wide + c] = c >= from && c < from + narrow ? dY[row * narrow + c - from] : Real(0);
+          });
     }
   }
   Cost cost() const override {
@@ -107,7 +115,8 @@ Tensor multiply(Net& n, Tensor a, Tensor b) { return n.add<elementwise_op::Multi
 Tensor slice(Net& n, Tensor x, Index first, Index count) { return n.add<elementwise_op::Slice>(x, first, count); }
 
 void fill(const Run& r, Real* p, Index count, Real value) {
-  each("ssm::fill", r, count, KOKKOS_LAMBDA(const Index i) { p[i] = value; });
+  each(
+      "ssm::fill", r, count, KOKKOS_LAMBDA(const Index i) { p[i] = value; });
 }
 
 }  // namespace ssm

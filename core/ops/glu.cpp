@@ -26,21 +26,23 @@ struct Glu final : Op {
     const Real* X = v(x);
     Real* Y = v(y);
     const Index D = half;
-    each_row("ssm::glu", r, rows, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-      const Real *a = X + row * 2 * D, *b = a + D;
-      Y[row * D + c] = a[c] * sigmoid(b[c]);
-    });
+    each_row(
+        "ssm::glu", r, rows, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+          const Real *a = X + row * 2 * D, *b = a + D;
+          Y[row * D + c] = a[c] * sigmoid(b[c]);
+        });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *dY = d(y);
     const Grad dX = g(x);
     const Index D = half;
-    each_row("ssm::glu_backward", r, rows, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-      const Index i = row * 2 * D + c;
-      const Real s = sigmoid(X[i + D]), dy = dY[row * D + c];
-      dX(i, dy * s);
-      dX(i + D, dy * X[i] * s * (1 - s));
-    });
+    each_row(
+        "ssm::glu_backward", r, rows, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+          const Index i = row * 2 * D + c;
+          const Real s = sigmoid(X[i + D]), dy = dY[row * D + c];
+          dX(i, dy * s);
+          dX(i + D, dy * X[i] * s * (1 - s));
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
@@ -58,16 +60,18 @@ struct SiluGate final : Op {
   void forward(const Run& r) override {
     const Real *A = v(a), *Z = v(z);
     Real* Y = v(y);
-    each("ssm::silu_gate", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * silu(Z[i]); });
+    each(
+        "ssm::silu_gate", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * silu(Z[i]); });
   }
   void backward(const Run& r) override {
     const Real *A = v(a), *Z = v(z), *dY = d(y);
     const Grad dA = g(a), dZ = g(z);
-    each("ssm::silu_gate_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
-      const Real s = sigmoid(Z[i]), dy = dY[i];
-      dA(i, dy * Z[i] * s);
-      dZ(i, dy * A[i] * s * (1 + Z[i] * (1 - s)));
-    });
+    each(
+        "ssm::silu_gate_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
+          const Real s = sigmoid(Z[i]), dy = dY[i];
+          dA(i, dy * Z[i] * s);
+          dZ(i, dy * A[i] * s * (1 + Z[i] * (1 - s)));
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);

@@ -24,34 +24,39 @@ struct CrossEntropy final : Op {
     Real *L = v(y), *P = v(prediction), *M = v(top), *S = v(log_sum);
     const std::int32_t* targets = n.batch.targets;
     const Index C = x.last(), rows = x.rows();
-    launch_rows("ssm::cross_entropy", r, rows, KOKKOS_LAMBDA(const Row& row, const Index i) {
-      const Real* logit = X + i * C;
-      const Real m = row.max(C, [&](const Index c) { return logit[c]; });
-      const Real first = -row.max(C, [&](const Index c) { return logit[c] == m ? -static_cast<Real>(c) : -static_cast<Real>(C); });
-      const Real s = ::log(row.sum(C, [&](const Index c) { return fast_exp(logit[c] - m); }));
-      const std::int32_t target = targets[i];
-      row.once([&] {
-        P[i] = first;
-        M[i] = m;
-        S[i] = s;
-        L[i] = target < 0 ? Real(0) : target < C ? s + (m - logit[target]) : Real(NAN);
-      });
-    });
+    launch_rows(
+        "ssm::cross_entropy", r, rows, KOKKOS_LAMBDA(const Row& row, const Index i) {
+          const Real* logit = X + i * C;
+          const Real m = row.max(C, [&](const Index c) { return logit[c]; });
+          const Real first = -row.max(C, [&](const Index c) { return logit[c] == m ? -static_cast<Real>(c) : -static_cast<Real>(C); });
+          const Real s = ::log(row.sum(C, [&](const Index c) { return fast_exp(logit[c] - m); }));
+          const std::int32_t target = targets[i];
+          row.once([&] {
+            P[i] = first;
+            M[i] = m;
+            S[i] = s;
+            L[i] = target < 0 ? Real(0) : target < C ? s + (m - logit[target]) : Real(NAN);
+          });
+        });
     if (!r.state || r.mode != Mode::train) return;
     Real* part = v(parts);
-    sum_all("ssm::loss_sum", r, rows, part, KOKKOS_LAMBDA(const Index i) { return static_cast<double>(L[i]); }, &r.state->loss_sum);
-    sum_all("ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index i) { return targets[i] < 0 ? 0.0 : 1.0; }, &r.state->valid);
+    sum_all(
+        "ssm::loss_sum", r, rows, part, KOKKOS_LAMBDA(const Index i) { return static_cast<double>(L[i]); }, &r.state->loss_sum);
+    sum_all(
+        "ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index i) { return targets[i] < 0 ? 0.0 : 1.0; }, &r.state->valid);
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *M = v(top), *S = v(log_sum);
     const Grad dX = g(x);
     const std::int32_t* targets = n.batch.targets;
     const Index C = x.last();
-    launch_rows("ssm::cross_entropy_backward", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
-      const std::int32_t target = targets[i];
-      const Real m = M[i], s = S[i], valid = target < 0 ? Real(0) : Real(1);
-      row.each(C, [&](const Index c) { dX(i * C + c, valid * (fast_exp((X[i * C + c] - m) - s) - (c == target ? Real(1) : Real(0)))); });
-    });
+    launch_rows(
+        "ssm::cross_entropy_backward", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
+          const std::int32_t target = targets[i];
+          const Real m = M[i], s = S[i], valid = target < 0 ? Real(0) : Real(1);
+          row.each(C,
+                   [&](const Index c) { dX(i * C + c, valid * (fast_exp((X[i * C + c] - m) - s) - (c == target ? Real(1) : Real(0)))); });
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);
@@ -71,20 +76,25 @@ struct MeanSquaredError final : Op {
     const Real *X = v(x), *target = n.batch.values;
     Real *L = v(y), *P = v(prediction);
     const Index C = x.last(), rows = x.rows();
-    launch_rows("ssm::mean_squared_error", r, rows, KOKKOS_LAMBDA(const Row& row, const Index i) {
-      const Real square = row.sum(C, [&](const Index c) { return (X[i * C + c] - target[i * C + c]) * (X[i * C + c] - target[i * C + c]); });
-      row.once([&] { L[i] = P[i] = square / static_cast<Real>(C); });
-    });
+    launch_rows(
+        "ssm::mean_squared_error", r, rows, KOKKOS_LAMBDA(const Row& row, const Index i) {
+          const Real square =
+              row.sum(C, [&](const Index c) { return (X[i * C + c] - target[i * C + c]) * (X[i * C + c] - target[i * C + c]); });
+          row.once([&] { L[i] = P[i] = square / static_cast<Real>(C); });
+        });
     if (!r.state || r.mode != Mode::train) return;
     Real* part = v(parts);
-    sum_all("ssm::loss_sum", r, rows, part, KOKKOS_LAMBDA(const Index i) { return static_cast<double>(L[i]); }, &r.state->loss_sum);
-    sum_all("ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index) { return 1.0; }, &r.state->valid);
+    sum_all(
+        "ssm::loss_sum", r, rows, part, KOKKOS_LAMBDA(const Index i) { return static_cast<double>(L[i]); }, &r.state->loss_sum);
+    sum_all(
+        "ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index) { return 1.0; }, &r.state->valid);
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *target = n.batch.values;
     const Grad dX = g(x);
     const Real factor = 2 / static_cast<Real>(x.last());
-    each("ssm::mean_squared_error_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, factor * (X[i] - target[i])); });
+    each(
+        "ssm::mean_squared_error_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, factor * (X[i] - target[i])); });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -34,40 +34,42 @@ struct Norm final : Op {
     Real *Y = v(y), *M = centred ? v(mean) : nullptr, *S = v(scale);
     const Index D = x.last();
     const Real small = static_cast<Real>(eps);
-    launch_rows("ssm::norm", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
-      const Real* in_row = X + i * D;
-      Real* out_row = Y + i * D;
-      const Real m = M ? row.sum(D, [&](const Index c) { return in_row[c]; }) / static_cast<Real>(D) : Real(0);
-      const Real square = row.sum(D, [&](const Index c) { return (in_row[c] - m) * (in_row[c] - m); });
-      const Real s = 1 / ::sqrt(square / static_cast<Real>(D) + small);
-      row.once([&] {
-        S[i] = s;
-        if (M) M[i] = m;
-      });
-      if (B)
-        row.each(D, [&](const Index c) { out_row[c] = (in_row[c] - m) * s * W[c] + B[c]; });
-      else
-        row.each(D, [&](const Index c) { out_row[c] = in_row[c] * s * W[c]; });
-    });
+    launch_rows(
+        "ssm::norm", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
+          const Real* in_row = X + i * D;
+          Real* out_row = Y + i * D;
+          const Real m = M ? row.sum(D, [&](const Index c) { return in_row[c]; }) / static_cast<Real>(D) : Real(0);
+          const Real square = row.sum(D, [&](const Index c) { return (in_row[c] - m) * (in_row[c] - m); });
+          const Real s = 1 / ::sqrt(square / static_cast<Real>(D) + small);
+          row.once([&] {
+            S[i] = s;
+            if (M) M[i] = m;
+          });
+          if (B) row.each(D, [&](const Index c) { out_row[c] = (in_row[c] - m) * s * W[c] + B[c]; });
+          else row.each(D, [&](const Index c) { out_row[c] = in_row[c] * s * W[c]; });
+        });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *W = v(weight), *dY = d(y), *M = centred ? v(mean) : nullptr, *S = v(scale);
     const Grad dX = g(x);
     const Index D = x.last();
-    launch_rows("ssm::norm_backward", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
-      const Real *in_row = X + i * D, *dy = dY + i * D;
-      const Real m = M ? M[i] : Real(0), s = S[i], per = 1 / static_cast<Real>(D);
-      const Real g1 = M ? per * row.sum(D, [&](const Index c) { return dy[c] * W[c]; }) : Real(0);
-      const Real g2 = per * s * row.sum(D, [&](const Index c) { return dy[c] * W[c] * (in_row[c] - m); });
-      row.each(D, [&](const Index c) { dX(i * D + c, s * (dy[c] * W[c] - g1 - (in_row[c] - m) * s * g2)); });
-    });
+    launch_rows(
+        "ssm::norm_backward", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
+          const Real *in_row = X + i * D, *dy = dY + i * D;
+          const Real m = M ? M[i] : Real(0), s = S[i], per = 1 / static_cast<Real>(D);
+          const Real g1 = M ? per * row.sum(D, [&](const Index c) { return dy[c] * W[c]; }) : Real(0);
+          const Real g2 = per * s * row.sum(D, [&](const Index c) { return dy[c] * W[c] * (in_row[c] - m); });
+          row.each(D, [&](const Index c) { dX(i * D + c, s * (dy[c] * W[c] - g1 - (in_row[c] - m) * s * g2)); });
+        });
     Real* part = v(parts);
-    sum_columns("ssm::norm_weight", r, x.rows(), D, part,
-                KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - (M ? M[i] : Real(0))) * S[i]; },
-                Grad{d(weight), true});
+    sum_columns(
+        "ssm::norm_weight", r, x.rows(), D, part,
+        KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - (M ? M[i] : Real(0))) * S[i]; },
+        Grad{d(weight), true});
     if (centred)
-      sum_columns("ssm::norm_bias", r, x.rows(), D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c]; },
-                  Grad{d(bias), true});
+      sum_columns(
+          "ssm::norm_bias", r, x.rows(), D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c]; },
+          Grad{d(bias), true});
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -15,7 +15,8 @@ struct Pool final : Op {
   Scratch parts;
   State kept;  // mean: running mean (D) and count; first: the first row (D) and whether it is there
 
-  Pool(Net& net, Tensor x_, Kind kind_, bool full_) : Op(net), kind(kind_), full(full_), x(in(x_, drop)), y(out(shaped({x_.B(), x_.D()}), drop)) {
+  Pool(Net& net, Tensor x_, Kind kind_, bool full_)
+      : Op(net), kind(kind_), full(full_), x(in(x_, drop)), y(out(shaped({x_.B(), x_.D()}), drop)) {
     if (x.rank != 3 || x.order != Order::BTD) throw std::logic_error("pool needs (B,T,D)");
     splits = (x.T() + 63) / 64 < 64 ? (x.T() + 63) / 64 : 64;
     if (kind == Kind::mean) parts = scratch(x.B() * splits * x.D());
@@ -31,21 +32,23 @@ struct Pool final : Op {
     Real* Y = v(y);
     if (kind != Kind::mean) {
       const bool last = kind == Kind::last;
-      each_row("ssm::pool", r, x.B(), D, KOKKOS_LAMBDA(const Index b, const Index c) {
-        const Index t = last ? (len ? len[b] : T) - 1 : 0;
-        Y[b * D + c] = X[(b * T + t) * D + c];
-      });
+      each_row(
+          "ssm::pool", r, x.B(), D, KOKKOS_LAMBDA(const Index b, const Index c) {
+            const Index t = last ? (len ? len[b] : T) - 1 : 0;
+            Y[b * D + c] = X[(b * T + t) * D + c];
+          });
       return;
     }
     Real* part = v(parts);
     launch_lanes("ssm::pool_parts", r, x.B() * splits, D, Parts{X, part, len, T, D, splits});
     const Index count = splits;
-    launch("ssm::pool", r, x.B() * D, KOKKOS_LAMBDA(const Index i) {
-      const Index b = i / D, c = i - b * D;
-      Real sum = 0;
-      for (Index k = 0; k < count; ++k) sum += part[(b * count + k) * D + c];
-      Y[i] = sum / static_cast<Real>(len ? static_cast<Index>(len[b]) : T);
-    });
+    launch(
+        "ssm::pool", r, x.B() * D, KOKKOS_LAMBDA(const Index i) {
+          const Index b = i / D, c = i - b * D;
+          Real sum = 0;
+          for (Index k = 0; k < count; ++k) sum += part[(b * count + k) * D + c];
+          Y[i] = sum / static_cast<Real>(len ? static_cast<Index>(len[b]) : T);
+        });
   }
   // Sum over piece `row % splits` of the valid positions of sequence `row / splits`.
   struct Parts {
@@ -69,30 +72,34 @@ struct Pool final : Op {
     const Real* dY = d(y);
     const Grad dX = g(x);
     const Kind what = kind;
-    each_row("ssm::pool_backward", r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-      const Index b = row / T, t = row - b * T, length = len ? len[b] : T;
-      const Real weight = what == Kind::mean ? (t < length ? 1 / static_cast<Real>(length) : Real(0))
-                                             : Real(t == (what == Kind::last ? length - 1 : 0));
-      dX(row * D + c, weight * dY[b * D + c]);
-    });
+    each_row(
+        "ssm::pool_backward", r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+          const Index b = row / T, t = row - b * T, length = len ? len[b] : T;
+          const Real weight = what == Kind::mean ? (t < length ? 1 / static_cast<Real>(length) : Real(0))
+                                                 : Real(t == (what == Kind::last ? length - 1 : 0));
+          dX(row * D + c, weight * dY[b * D + c]);
+        });
   }
   void step(const Run& r) override {
     const Index D = x.D();
     const Real* X = v(x);
     Real* Y = v(y);
     if (kind == Kind::last) {
-      each("ssm::pool_step", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = X[i]; });
+      each(
+          "ssm::pool_step", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = X[i]; });
       return;
     }
     Real* S = v(kept);
     const bool mean = kind == Kind::mean;
-    each_row("ssm::pool_step", r, x.B(), D, KOKKOS_LAMBDA(const Index b, const Index c) {
-      Real* row = S + b * (D + 1);
-      const Real seen = row[D];
-      row[c] = mean ? row[c] + (X[b * D + c] - row[c]) / (seen + 1) : seen > 0 ? row[c] : X[b * D + c];
-      Y[b * D + c] = row[c];
-    });
-    launch("ssm::pool_count", r, x.B(), KOKKOS_LAMBDA(const Index b) { S[b * (D + 1) + D] += 1; });
+    each_row(
+        "ssm::pool_step", r, x.B(), D, KOKKOS_LAMBDA(const Index b, const Index c) {
+          Real* row = S + b * (D + 1);
+          const Real seen = row[D];
+          row[c] = mean ? row[c] + (X[b * D + c] - row[c]) / (seen + 1) : seen > 0 ? row[c] : X[b * D + c];
+          Y[b * D + c] = row[c];
+        });
+    launch(
+        "ssm::pool_count", r, x.B(), KOKKOS_LAMBDA(const Index b) { S[b * (D + 1) + D] += 1; });
   }
   Cost cost() const override {
     const double real = sizeof(Real), all = static_cast<double>(x.size()), few = static_cast<double>(y.size());
@@ -111,23 +118,25 @@ struct JoinPairs final : Op {
     const Index D = x.n[1];
     const Real* X = v(x);
     Real* Y = v(y);
-    each_row("ssm::join_pairs", r, y.n[0], D, KOKKOS_LAMBDA(const Index i, const Index c) {
-      const Real a = X[2 * i * D + c], b = X[(2 * i + 1) * D + c];
-      Real* row = Y + i * 4 * D + c;
-      row[0] = a, row[D] = b, row[2 * D] = a - b, row[3 * D] = a * b;
-    });
+    each_row(
+        "ssm::join_pairs", r, y.n[0], D, KOKKOS_LAMBDA(const Index i, const Index c) {
+          const Real a = X[2 * i * D + c], b = X[(2 * i + 1) * D + c];
+          Real* row = Y + i * 4 * D + c;
+          row[0] = a, row[D] = b, row[2 * D] = a - b, row[3 * D] = a * b;
+        });
   }
   void backward(const Run& r) override {
     const Index D = x.n[1];
     const Real *X = v(x), *dY = d(y);
     const Grad dX = g(x);
-    each_row("ssm::join_pairs_backward", r, y.n[0], D, KOKKOS_LAMBDA(const Index i, const Index c) {
-      const Index a = 2 * i * D + c, b = a + D;
-      const Real* row = dY + i * 4 * D + c;
-      const Real xa = X[a], xb = X[b];
-      dX(a, row[0] + row[2 * D] + row[3 * D] * xb);
-      dX(b, row[D] - row[2 * D] + row[3 * D] * xa);
-    });
+    each_row(
+        "ssm::join_pairs_backward", r, y.n[0], D, KOKKOS_LAMBDA(const Index i, const Index c) {
+          const Index a = 2 * i * D + c, b = a + D;
+          const Real* row = dY + i * 4 * D + c;
+          const Real xa = X[a], xb = X[b];
+          dX(a, row[0] + row[2 * D] + row[3 * D] * xb);
+          dX(b, row[D] - row[2 * D] + row[3 * D] * xa);
+        });
   }
   Cost cost() const override {
     const double real = sizeof(Real), all = static_cast<double>(x.size());

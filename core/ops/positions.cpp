@@ -22,23 +22,27 @@ struct Sinusoids final : Op {
     const Index B = x.B(), T = x.T(), D = x.D();
     const Real* X = v(x);
     Real* Y = v(y);
-    launch("ssm::add_sinusoids", r, T * D, KOKKOS_LAMBDA(const Index i) {
-      const Real value = sinusoid(static_cast<double>(i / D), i % D, D);
-      for (Index b = 0; b < B; ++b) Y[b * T * D + i] = X[b * T * D + i] + value;
-    });
+    launch(
+        "ssm::add_sinusoids", r, T * D, KOKKOS_LAMBDA(const Index i) {
+          const Real value = sinusoid(static_cast<double>(i / D), i % D, D);
+          for (Index b = 0; b < B; ++b) Y[b * T * D + i] = X[b * T * D + i] + value;
+        });
   }
   void backward(const Run& r) override {
     const Real* dY = d(y);
     const Grad dX = g(x);
-    each("ssm::add_sinusoids_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, dY[i]); });
+    each(
+        "ssm::add_sinusoids_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, dY[i]); });
   }
   void step(const Run& r) override {
     const Index D = x.D();
     const Real *X = v(x), *t = v(seen);
     Real *Y = v(y), *counter = v(seen);
-    each_row("ssm::add_sinusoids_step", r, x.B(), D,
-             KOKKOS_LAMBDA(const Index b, const Index d) { Y[b * D + d] = X[b * D + d] + sinusoid(static_cast<double>(t[b]), d, D); });
-    launch("ssm::add_sinusoids_count", r, x.B(), KOKKOS_LAMBDA(const Index b) { counter[b] += 1; });
+    each_row(
+        "ssm::add_sinusoids_step", r, x.B(), D,
+        KOKKOS_LAMBDA(const Index b, const Index d) { Y[b * D + d] = X[b * D + d] + sinusoid(static_cast<double>(t[b]), d, D); });
+    launch(
+        "ssm::add_sinusoids_count", r, x.B(), KOKKOS_LAMBDA(const Index b) { counter[b] += 1; });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

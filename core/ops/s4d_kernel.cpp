@@ -7,7 +7,7 @@
 #include "lib/each.hpp"
 #include "ops/ssm.hpp"
 
-namespace ssm::s4d {
+namespace ssm::s4d_kernel_op {
 
 constexpr int kRun = 64;
 
@@ -162,10 +162,10 @@ struct Kernel final : Op {
   }
 };
 
-}  // namespace ssm::s4d
+}  // namespace ssm::s4d_kernel_op
 
 namespace ssm {
 
-Tensor s4d_kernel(Net& n, const SsmParams& p, Index T) { return n.add<s4d::Kernel>(p, T); }
+Tensor s4d_kernel(Net& n, const SsmParams& p, Index T) { return n.add<s4d_kernel_op::Kernel>(p, T); }
 
 }  // namespace ssm

@@ -12,8 +12,8 @@ constexpr Real kLog2e = Real(1.4426950408889634), kLn2 = Real(0.6931471805599453
 
 // Arrays of N numbers per lane that a forward item works in: A log2(e), h, and B, C where they are parameters.
 SSM_FN Index forward_work(Index N) { return 4 * N; }
-// Per item of backward: A, h, lambda, B, C, bias, D; every h and every decay of a chunk, and four rows of it.
-SSM_FN Index work_of_item(Index W, Index N) { return W * (5 * N + 2 + kChunk * (2 * N + 4)); }
+// Per item of backward: A, h, lambda, B, C, bias, D, zeros; every h and every decay of a chunk, and four rows of it.
+SSM_FN Index work_of_item(Index W, Index N) { return W * (5 * N + 3 + kChunk * (2 * N + 4)); }
 // Sums over time that one sequence leaves per channel: dA_log, dD, dbias, and dB, dC where they are parameters.
 SSM_FN Index sums_of_channel(Index N) { return 3 * N + 2; }
 
@@ -48,14 +48,6 @@ SSM_FN Real lane_sum(const Real* x) {
   }
 }
 
-// What softplus takes: raw_t + bias, or the bias alone.
-template <int W>
-SSM_FN void before_softplus(const Real* raw, const Real* bias, Real* x) {
-  if (raw)
-    for (int l = 0; l < W; ++l) x[l] = raw[l] + bias[l];
-  else
-    for (int l = 0; l < W; ++l) x[l] = bias[l];
-}
 
 // kB, kC: B or C is a parameter (E,N) instead of a sequence.
 template <bool kB, bool kC>
@@ -70,8 +62,8 @@ struct Forward {
     Real* h = A + N * W;
     Real* Bp = h + N * W;
     Real* Cp = Bp + N * W;
-    Real bias[W], skip[W];
-    for (int l = 0; l < W; ++l) bias[l] = p.bias[first + l], skip[l] = p.D[first + l];
+    Real bias[W], skip[W], zero[W];
+    for (int l = 0; l < W; ++l) bias[l] = p.bias[first + l], skip[l] = p.D[first + l], zero[l] = 0;
     decay_rates<W>(p, first, A);
     if (kB) gather<W>(p.B, first, N, Bp);
     if (kC) gather<W>(p.C, first, N, Cp);
@@ -86,13 +78,12 @@ struct Forward {
       }
       const Index at = (b * T + t) * E + first;
       const Real *Bt = p.B + (b * T + t) * N, *Ct = p.C + (b * T + t) * N;
+      const Real *raw = p.raw ? p.raw + at : zero, *u = p.u + at;
       Real delta[W], du[W], sum[W];
-      before_softplus<W>(p.raw ? p.raw + at : nullptr, bias, delta);
       for (int l = 0; l < W; ++l) {
-        const Real u = p.u[at + l];
-        delta[l] = softplus(delta[l]);
-        du[l] = delta[l] * u;
-        sum[l] = skip[l] * u;
+        delta[l] = softplus(raw[l] + bias[l]);
+        du[l] = delta[l] * u[l];
+        sum[l] = skip[l] * u[l];
       }
       for (Index k = 0; k < N; ++k) {
         SSM_INDEPENDENT
@@ -143,7 +134,7 @@ struct Backward {
   struct Group {
     Index b, block, first;
     bool fresh;                                                  // first group of its block: sets the partial sums
-    Real *A, *lambda, *B, *C, *start, *bias, *skip;              // (N,W); bias, skip (W)
+    Real *A, *lambda, *B, *C, *start, *bias, *skip, *zero;       // (N,W); bias, skip, zero (W)
     Real *h, *a, *delta, *slope, *u, *dy;                        // (kChunk,N,W); rows (kChunk,W)
     Real* sums;
   };
@@ -157,12 +148,12 @@ struct Backward {
     for (Real** part : {&g.A, &g.lambda, &g.B, &g.C, &g.start}) *part = next, next += NW;
     for (Real** part : {&g.h, &g.a}) *part = next, next += kChunk * NW;
     for (Real** part : {&g.delta, &g.slope, &g.u, &g.dy}) *part = next, next += kChunk * W;
-    g.bias = next, g.skip = next + W;
+    g.bias = next, g.skip = next + W, g.zero = next + 2 * W;
     g.sums = o.partial + (b * E + first) * sums_of_channel(N);
     decay_rates<W>(p, first, g.A);
     if (kB) gather<W>(p.B, first, N, g.B);
     if (kC) gather<W>(p.C, first, N, g.C);
-    for (int l = 0; l < W; ++l) g.bias[l] = p.bias[first + l], g.skip[l] = p.D[first + l];
+    for (int l = 0; l < W; ++l) g.bias[l] = p.bias[first + l], g.skip[l] = p.D[first + l], g.zero[l] = 0;
     for (Index k = 0; k < NW; ++k) g.lambda[k] = 0;
     for (Index k = 0; k < sums_of_channel(N) * W; ++k) g.sums[k] = 0;
 
@@ -183,15 +174,18 @@ struct Backward {
     const Real *Bt = p.B + (g.b * p.T + t) * N, *Ct = p.C + (g.b * p.T + t) * N;
     const Real *A = g.A, *Bp = g.B, *Cp = g.C, *before = q ? g.h + (q - 1) * N * W : g.start;
     Real *h = g.h + q * N * W, *a = g.a + q * N * W;
-    Real x[W], delta[W], du[W], sum[W], dy[W];
-    before_softplus<W>(p.raw ? p.raw + at : nullptr, g.bias, x);
-    for (int l = 0; l < W; ++l) delta[l] = softplus(x[l]);
-    for (int l = 0; l < W; ++l) x[l] = softplus_slope(x[l]);
-    for (int l = 0; l < W; ++l) g.slope[q * W + l] = x[l];
-    for (int l = 0; l < W; ++l) x[l] = p.u[at + l];
-    for (int l = 0; l < W; ++l) du[l] = delta[l] * x[l], sum[l] = g.skip[l] * x[l];
-    for (int l = 0; l < W; ++l) g.u[q * W + l] = x[l];
-    for (int l = 0; l < W; ++l) g.delta[q * W + l] = delta[l];
+    const Real *raw = p.raw ? p.raw + at : g.zero, *u = p.u + at;
+    Real delta[W], du[W], sum[W], dy[W];
+    SSM_INDEPENDENT
+    for (int l = 0; l < W; ++l) {
+      const Real x = raw[l] + g.bias[l];
+      delta[l] = softplus(x);
+      du[l] = delta[l] * u[l];
+      sum[l] = g.skip[l] * u[l];
+      g.delta[q * W + l] = delta[l];
+      g.slope[q * W + l] = softplus_slope(x);
+      g.u[q * W + l] = u[l];
+    }
     for (Index k = 0; k < N; ++k) {
       SSM_INDEPENDENT
       for (int l = 0; l < W; ++l) {

@@ -25,14 +25,15 @@ struct Transpose final : Op {
   // to (B,C,R) = from (B,R,C)
   void turn(const char* label, const Run& r, const Real* from, Grad to, Index R, Index C) {
     const Index down = (R + kTile - 1) / kTile, across = (C + kTile - 1) / kTile, tiles = down * across;
-    launch(label, r, x.B() * tiles, KOKKOS_LAMBDA(const Index k) {
-      const Index b = k / tiles, tile = k - b * tiles, i0 = tile % down * kTile, j0 = tile / down * kTile;
-      const Index i1 = i0 + kTile < R ? i0 + kTile : R, j1 = j0 + kTile < C ? j0 + kTile : C;
-      for (Index j = j0; j < j1; ++j) {
-        SSM_INDEPENDENT
-        for (Index i = i0; i < i1; ++i) to((b * C + j) * R + i, from[(b * R + i) * C + j]);
-      }
-    });
+    launch(
+        label, r, x.B() * tiles, KOKKOS_LAMBDA(const Index k) {
+          const Index b = k / tiles, tile = k - b * tiles, i0 = tile % down * kTile, j0 = tile / down * kTile;
+          const Index i1 = i0 + kTile < R ? i0 + kTile : R, j1 = j0 + kTile < C ? j0 + kTile : C;
+          for (Index j = j0; j < j1; ++j) {
+            SSM_INDEPENDENT
+            for (Index i = i0; i < i1; ++i) to((b * C + j) * R + i, from[(b * R + i) * C + j]);
+          }
+        });
   }
   Cost cost() const override {
     const double bytes = 2.0 * sizeof(Real) * static_cast<double>(x.size());
@@ -53,15 +54,17 @@ struct Reverse final : Op {
     const Index T = x.T(), D = x.D();
     const std::int32_t* lengths = n.batch.lengths;
     if (x.order == Order::BTD)
-      each_row(label, r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-        const Index b = row / T, t = row - b * T, length = lengths ? lengths[b] : T, s = t < length ? length - 1 - t : t;
-        to(row * D + c, from[(b * T + s) * D + c]);
-      });
+      each_row(
+          label, r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+            const Index b = row / T, t = row - b * T, length = lengths ? lengths[b] : T, s = t < length ? length - 1 - t : t;
+            to(row * D + c, from[(b * T + s) * D + c]);
+          });
     else
-      each_row(label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
-        const Index length = lengths ? lengths[row / D] : T;
-        to(row * T + t, from[row * T + (t < length ? length - 1 - t : t)]);
-      });
+      each_row(
+          label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
+            const Index length = lengths ? lengths[row / D] : T;
+            to(row * T + t, from[row * T + (t < length ? length - 1 - t : t)]);
+          });
   }
   Cost cost() const override {
     const double bytes = 2.0 * sizeof(Real) * static_cast<double>(x.size());
@@ -81,14 +84,16 @@ struct MaskPadding final : Op {
     const Index T = x.T(), D = x.D();
     const std::int32_t* lengths = n.batch.lengths;
     if (x.order == Order::BTD)
-      each_row(label, r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-        const bool valid = !lengths || row % T < lengths[row / T];
-        to(row * D + c, valid ? from[row * D + c] : Real(0));
-      });
+      each_row(
+          label, r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+            const bool valid = !lengths || row % T < lengths[row / T];
+            to(row * D + c, valid ? from[row * D + c] : Real(0));
+          });
     else
-      each_row(label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
-        to(row * T + t, !lengths || t < lengths[row / D] ? from[row * T + t] : Real(0));
-      });
+      each_row(
+          label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
+            to(row * T + t, !lengths || t < lengths[row / D] ? from[row * T + t] : Real(0));
+          });
   }
   Cost cost() const override {
     const double bytes = 2.0 * sizeof(Real) * static_cast<double>(x.size());

@@ -36,7 +36,7 @@ class Optimizer {
   void set_total_steps(Index steps);
   void set_lr_scale(const Run& r, double scale);  // plateau
 
-  Index bytes() const { return state_.bytes() + history_.bytes() + partial_.bytes() + groups_.bytes() + block_group_.bytes(); }
+  Index bytes() const { return state_.bytes() + history_.bytes() + partial_.bytes() + groups_.bytes() + block_group_.bytes() + schedule_.bytes(); }
 
  private:
   struct Schedule {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "error.hpp"
+#include "watch.hpp"
 
 namespace ssm {
 
@@ -39,6 +40,7 @@ void Trainer::allocate() {
   const Index free = free_device_bytes();
   if (free > 0 && planned > free)
     throw Unsupported("the plan needs " + bytes_text(static_cast<double>(planned)) + ", the device has " + bytes_text(static_cast<double>(free)) + " free");
+  const Index before = watched().bytes;
   model.params.commit(static_cast<std::uint64_t>(config_.seed.init), true);
   train_->allocate();
   eval_->allocate();
@@ -56,6 +58,7 @@ void Trainer::allocate() {
   bytes("batch", train_->slot_bytes() + eval_->slot_bytes()), bytes("optimizer", optimizer_->bytes());
   bytes("without_reuse", train_->net.bytes().without_reuse);
   tree.set("/memory", "planned", planned + optimizer_->bytes());
+  tree.set("/memory", "allocated", watched().bytes - before);
   for (const auto& op : train_->net.ops()) {
     const Cost c = op->cost();
     tree.row("/model/ops", {{"op", op->name()}, {"forward_flops", c.forward.flops}, {"forward_exps", c.forward.exps}, {"forward_bytes", c.forward.bytes, "B"},
@@ -173,6 +176,9 @@ Outcome Trainer::run() {
   record_.timing("train_step", {step_seconds_, "steady_clock around report_every steps, device fenced; per step", 0, first_call_});
   record_.tree().set("/timing", "loader_wait_seconds", batches_->wait_seconds());
   record_.tree().set("/timing", "loader_cpu_seconds", batches_->producer_seconds());
+  record_.tree().set("/timing", "process_cpu_seconds", cpu_seconds());
+  record_.tree().set("/memory", "high_water", watched().peak);
+  record_.tree().set("/memory", "rss", peak_rss());
   return {};
 }
 

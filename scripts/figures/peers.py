@@ -21,9 +21,16 @@ def panel(ax, series, ours, theirs, label):
     ax.barh(y - 0.19, mine, height=0.36, color=[style.mark(s.mixer)[0] for s in series])
     ax.barh(y + 0.19, other, height=0.36, color=style.FAINT)
     for i, (a, b) in enumerate(zip(mine, other, strict=True)):
-        ax.annotate(f"× {b / a:.2g}", (max(a, b), i), xytext=(5, 0), textcoords="offset points", va="center")
+        ax.annotate(
+            f"× {b / a:.2f}" if b < 10 * a else f"× {b / a:.0f}",
+            (max(a, b), i),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
     ax.set_xlim(0, max(mine + other) * 1.2)
     ax.set_xlabel(label)
+    ax.locator_params(axis="x", nbins=5)
 
 
 def figure(runs):

@@ -151,23 +151,32 @@ class Mamba(nn.Module):
         return torch.stack(ys, dim=1), h
 
 
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions on the two halves of the last axis."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
 class Attention(nn.Module):
-    """Causal softmax attention; its MLP, where there is one, is a second residual branch of Block."""
+    """Causal softmax attention with rotary positions; its MLP is a second residual branch of Block."""
 
     def __init__(self, d: int, heads: int = 4):
         super().__init__()
         self.heads = heads
-        self.qkv, self.out = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.qkv, self.out = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, d = x.shape
         q, k, v = self.qkv(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        half = d // self.heads // 2
+        angle = torch.arange(t)[:, None] * 10000 ** (-torch.arange(half) / half)
+        q, k = (rotate(v, angle.cos(), angle.sin()) for v in (q, k))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(y.transpose(1, 2).reshape(b, t, d))
 
 
 class Tcn(nn.Module):
-    """Two weight-normed causal convolutions of width k and dilation 2^layer, each followed by ReLU."""
+    """Two weight-normed causal convolutions of width k and dilation 2^layer, each with ReLU; then ReLU(x + y)."""
 
     def __init__(self, d: int, k: int = 3, layer: int = 0):
         super().__init__()
@@ -179,7 +188,7 @@ class Tcn(nn.Module):
         y = x.transpose(1, 2)
         for conv in self.convs:
             y = F.relu(conv(F.pad(y, (self.pad, 0))))
-        return y.transpose(1, 2)
+        return F.relu(y.transpose(1, 2) + x)
 
 
 class Block(nn.Module):
@@ -228,7 +237,7 @@ def main() -> None:
     for key, value in {"batch": 16, "length": 1024, "d-model": 128, "depth": 6, "vocab": 16, "classes": 10}.items():
         parser.add_argument(f"--{key}", type=int, default=value)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--mlp", type=int, default=4, help="width of attention's MLP in units of D, 0 for none")
+    parser.add_argument("--mlp", type=int, default=2, help="width of attention's MLP in units of D, 0 for none")
     parser.add_argument("--mamba-scan", choices=["loop", "chunk"], default="loop")
     a = parser.parse_args()
     torch.set_num_threads(a.threads)

@@ -1,0 +1,71 @@
+#include "watch.hpp"
+
+#include <sys/resource.h>
+
+#include <Kokkos_Core.hpp>
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+namespace ssm {
+
+namespace {
+
+std::mutex mutex;
+Watched now;
+std::map<const void*, Index> sizes;
+
+void allocated(Kokkos_Profiling_SpaceHandle, const char*, const void* p, const std::uint64_t size) {
+  const std::lock_guard lock(mutex);
+  sizes[p] = static_cast<Index>(size);
+  now.bytes += static_cast<Index>(size);
+  now.peak = std::max(now.peak, now.bytes);
+  ++now.allocations;
+}
+
+// Only what was seen being allocated counts: memory from before watch_kokkos() may be freed later.
+void freed(Kokkos_Profiling_SpaceHandle, const char*, const void* p, const std::uint64_t) {
+  const std::lock_guard lock(mutex);
+  const auto found = sizes.find(p);
+  if (found == sizes.end()) return;
+  now.bytes -= found->second;
+  sizes.erase(found);
+}
+
+void fenced(const char*, const std::uint32_t, std::uint64_t*) {
+  const std::lock_guard lock(mutex);
+  ++now.fences;
+}
+
+}  // namespace
+
+void watch_kokkos() {
+  Kokkos::Tools::Experimental::set_allocate_data_callback(allocated);
+  Kokkos::Tools::Experimental::set_deallocate_data_callback(freed);
+  Kokkos::Tools::Experimental::set_begin_fence_callback(fenced);
+}
+
+Watched watched() {
+  const std::lock_guard lock(mutex);
+  return now;
+}
+
+void reset_peak() {
+  const std::lock_guard lock(mutex);
+  now.peak = now.bytes;
+}
+
+Index peak_rss() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<Index>(usage.ru_maxrss) * 1024;
+}
+
+double cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+}  // namespace ssm

@@ -1,0 +1,22 @@
+// watch.hpp - what Kokkos Tools says about memory and waiting, and what the system says about the process.
+#pragma once
+#include "real.hpp"
+
+namespace ssm {
+
+struct Watched {
+  Index bytes = 0, peak = 0;        // allocated through Kokkos now, and at most since reset_peak()
+  Index allocations = 0, fences = 0;  // events since the program started
+};
+
+// Installs the callbacks; only allocation and fence events, which cost nothing inside kernels. Call once, after Kokkos has started.
+void watch_kokkos();
+Watched watched();
+void reset_peak();
+
+// Highest resident memory of the process, bytes.
+Index peak_rss();
+// CPU seconds of all threads of the process.
+double cpu_seconds();
+
+}  // namespace ssm

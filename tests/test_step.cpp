@@ -1,0 +1,111 @@
+// test_step.cpp - a training step allocates nothing (operator new and Kokkos), waits for nothing, launches on the run's instance with labelled
+// kernels, and planned memory is what was allocated; for every variant.
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <new>
+#include <set>
+
+#include <Kokkos_Core.hpp>
+
+#include "testing.hpp"
+#include "tiny_task.hpp"
+#include "train/trainer.hpp"
+#include "watch.hpp"
+
+namespace {
+std::atomic<long> news{0};
+}
+
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++news;
+  if (void* p = std::malloc(size ? size : 1)) return p;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new[](std::size_t size) { return operator new(size); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+
+namespace ssm {
+namespace {
+
+std::set<std::string> labels;
+void kernel_began(const char* label, const std::uint32_t, std::uint64_t*) { labels.insert(label); }
+
+struct Step {
+  TinyTask task{Target::classes};
+  Model model;
+  std::unique_ptr<ModelNet> net;
+  std::unique_ptr<Optimizer> optimizer;
+  Run run{test_device().exec(), Mode::train, nullptr};
+  HostBatch batch;
+
+  static ModelConfig config(const std::string& variant) {
+    ModelConfig c;
+    c.variant = variant;
+    c.depth = 2;
+    c.d_model = 16;
+    c.dropout = 0.1;
+    return c;
+  }
+  explicit Step(const std::string& variant) : model(config(variant), task.info(), {}) {
+    net = model.make(Mode::train, 3, 24);
+    model.params.commit(1, true);
+    net->allocate();
+    optimizer = std::make_unique<Optimizer>(model.params, TrainSettings{}, Seeds{}, 16);
+    run.state = optimizer->state();
+    const std::vector<Index> indices = {0, 1, 2};
+    fill(task, Split::train, indices, 24, batch);
+  }
+  void operator()() {
+    net->load(run, batch);
+    optimizer->begin_step(run);
+    net->net.forward(run);
+    net->net.backward(run);
+    net->net.advance(run);
+    optimizer->end_micro(run);
+    optimizer->update(run);
+  }
+};
+
+void register_variant(const std::string& name) {
+  add_test("step_" + name, "allocates_and_waits_for_nothing", [=] {
+    Step step(name);
+    step(), step();  // first use may size library workspaces
+    const long before_news = news;
+    const Watched before = watched();
+    for (int i = 0; i < 5; ++i) step();
+    const Watched after = watched();
+    EXPECT_EQ(after.allocations, before.allocations) << "allocations through Kokkos in five steps";
+    EXPECT_EQ(after.fences, before.fences) << "fences in five steps";
+    EXPECT_EQ(news - before_news, 0) << "operator new in five steps";
+  });
+  add_test("step_" + name, "plan_is_what_is_allocated", [=] {
+    const Index before = watched().bytes;
+    Step step(name);
+    const Index planned = 4 * step.model.params.padded_size() * static_cast<Index>(sizeof(Real)) + step.net->net.bytes().total() +
+                          step.net->slot_bytes() + step.optimizer->bytes();
+    EXPECT_EQ(watched().bytes - before, planned);
+    const Index peak = watched().peak;
+    step();
+    EXPECT_EQ(watched().peak, peak) << "a step needs more than the plan";
+  });
+  add_test("step_" + name, "kernels_are_labelled", [=] {
+    Step step(name);
+    labels.clear();
+    Kokkos::Tools::Experimental::set_begin_parallel_for_callback(kernel_began);
+    step();
+    Kokkos::Tools::Experimental::set_begin_parallel_for_callback(nullptr);
+    EXPECT_GT(labels.size(), 10u);
+    for (const std::string& label : labels) EXPECT_EQ(label.rfind("ssm::", 0), 0u) << label;
+  });
+}
+
+const AtStart registered([] {
+  for (const std::string& name : VariantRegistry::get().names()) register_variant(name);
+});
+
+}  // namespace
+}  // namespace ssm
