@@ -101,7 +101,14 @@ Config::Config(const KeyValues& raw) {
       for (const Knob& k : knobs.all()) variant_knobs[section][k.name] = k.get();
   });
   for (const std::string& key : used) values.erase(key);
-  if (!values.empty()) unknown("key", values.begin()->first, known);
+  if (values.empty()) return;
+  const std::string& key = values.begin()->first;
+  const std::string section = key.substr(0, key.find('.'));
+  if (TaskRegistry::get().has(section) && section != task_name)
+    throw BadInput("key '" + key + "': " + (task ? "the task is '" + task_name + "'" : std::string("no task was given")) + ", not '" + section + "'");
+  if (VariantRegistry::get().has(section) && !variant_knobs.count(section))
+    throw BadInput("key '" + key + "': no layer is '" + section + "'; the variants in use are " + join(used_variants()));
+  unknown("key", key, known);
 }
 
 void Config::open_task() {

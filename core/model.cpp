@@ -6,10 +6,12 @@
 
 namespace ssm {
 
+constexpr std::size_t kMaxDepth = 256;
+
 void ModelConfig::knobs(Knobs& k) {
   k("layers", layers, {}).any_text().note("pattern of variants, e.g. mamba*3,attention; empty: variant * depth");
   k("variant", variant, {}).any_text().note("the mixer of every layer");
-  k("depth", depth, {2, 4, 6}).range(1, 256).note("number of layers");
+  k("depth", depth, {2, 4, 6}).range(1, kMaxDepth).note("number of layers");
   k("d_model", d_model, {32, 64, 128, 256}).range(1, 65536).note("model width D");
   k("l_max", l_max).range(0, 1 << 24).note("longest sequence parameters are made for; 0: the task's longest");
   k("norm", norm, {"auto", "layer", "rms", "batch", "none"}).note("norm of the residual blocks; auto: the variant's");
@@ -48,6 +50,8 @@ std::vector<std::string> parse_layers(const std::string& pattern) {
       piece.resize(star);
     }
     if (!VariantRegistry::get().has(piece)) unknown("variant in model.layers", piece, VariantRegistry::get().names());
+    if (out.size() + static_cast<std::size_t>(times) > kMaxDepth)
+      throw BadInput("model.layers = '" + pattern + "': more than " + std::to_string(kMaxDepth) + " layers");
     out.insert(out.end(), static_cast<std::size_t>(times), piece);
     from = comma + 1;
   }

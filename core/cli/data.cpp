@@ -84,7 +84,11 @@ int data(const Arguments& arguments) {
     return 0;
   }
   if (const std::string native = arguments.text("native"); !native.empty()) {
-    config.task->write(split, count, native);
+    try {
+      config.task->write(split, count, native);
+    } catch (const Unsupported& e) {
+      throw BadInput("--native " + native + ": " + e.what() + "; --out writes HDF5");
+    }
     std::printf("%s: %lld examples of %s/%s\n", native.c_str(), static_cast<long long>(count), config.task_name.c_str(), split_name(split));
     return 0;
   }

@@ -4,7 +4,7 @@
 
 #include "cli/command.hpp"
 #include "error.hpp"
-#include "train/progress.hpp"
+#include "train/trainer.hpp"
 
 namespace ssm {
 
@@ -17,12 +17,11 @@ struct Description {
   std::unique_ptr<ModelNet> net;
 
   explicit Description(const KeyValues& keys) : config(keys), info(task_info(config)), model(config.model, info, config.variant_knobs) {
-    const Index T = config.train.length ? config.train.length : info.max_length;
-    net = model.make(Mode::train, config.train.batch, T);
+    net = model.make(Mode::train, config.train.batch, length_of(config, info));
   }
   // A variant alone is described as a classifier of 10 classes over 32 tokens at length 1024.
   static TaskInfo task_info(Config& config) {
-    if (config.task) return config.task->info();
+    if (config.task) return config.open_task(), config.task->info();
     TaskInfo info;
     info.vocab = 32;
     info.classes = 10;

@@ -1,5 +1,6 @@
 // eval.cpp - ssmbench eval CHECKPOINT: the score of trained parameters, also on other lengths, splits or settings of the task.
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
@@ -8,14 +9,14 @@
 #include "lib/blas.hpp"
 #include "lib/fft.hpp"
 #include "record/provenance.hpp"
-#include "train/evaluate.hpp"
 #include "record/record.hpp"
+#include "train/trainer.hpp"
 
 namespace ssm {
 
 namespace {
 
-// The keys of the checkpoint with those of the command line over them. The model itself cannot change.
+// The keys of the checkpoint with those of the command line over them. The model itself cannot change; with another task go the keys of the old one.
 KeyValues merged(const Checkpoint& c, const KeyValues& given) {
   KeyValues keys;
   const std::string prefix = "config:";
@@ -27,6 +28,8 @@ KeyValues merged(const Checkpoint& c, const KeyValues& given) {
     const bool of_model = section == "model" || key == "variant" || key == "depth" || key == "layers" || trained.variant_knobs.count(section);
     const bool view = trained.variant_knobs.count(section) && key == section + ".view";
     if (of_model && !view) throw BadInput("--" + key + ": the model is that of the checkpoint; only the task, train.length, train.eval_batch, run.* and views may change");
+    if (key == "task" && value != trained.task_name)
+      std::erase_if(keys, [&](const auto& k) { return k.first.rfind(trained.task_name + ".", 0) == 0; });
     keys.emplace_back(key, value);
   }
   keys.emplace_back("model.l_max", std::to_string(c.attribute<std::int64_t>("l_max")));
@@ -56,13 +59,28 @@ int eval(const Arguments& arguments) {
   const std::string weights = arguments.own["weights"].as<std::string>();
   if (weights != "last" && weights != "best") unknown("value of --weights", weights, {"last", "best"});
 
+  std::error_code missing;
+  if (const std::string out = arguments.text("out"); !out.empty() && std::filesystem::equivalent(out, path, missing))
+    throw BadInput("--out " + out + ": is the checkpoint itself");
+
   Device device(config.run.threads);
   Model model(config.model, config.task->info(), config.variant_knobs);
-  const Index T = config.train.length ? config.train.length : model.info.max_length;
+  const Index T = length_of(config, model.info);
   const auto net = model.make(Mode::evaluate, config.train.eval_batch ? config.train.eval_batch : config.train.batch, T);
   model.params.commit(1, false);
   net->allocate();
   load(checkpoint, weights, model.params);
+  std::unique_ptr<Record> record;
+  if (const std::string out = arguments.text("out"); !out.empty()) {
+    record = std::make_unique<Record>(out, checkpoint.attribute<std::string>("run_id"));
+    record->config(config.resolved());
+    record->references(model.info.references);
+    record->tree().set("/task", "name", config.task_name);
+    record->tree().set("/task", "metric", model.info.metric);
+    provenance(record->tree(), arguments.argc, arguments.argv,
+               {device.backend, device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
+    record->flush();  // an unwritable folder is found here, before the evaluation
+  }
   const Score score = evaluate(*net, Run{device.exec(), Mode::evaluate, nullptr}, *config.task, model.info, split, examples);
 
   nlohmann::json j = {{"checkpoint", path}, {"split", split_name(split)}, {"examples", score.examples}, {"labels", score.labels},
@@ -74,17 +92,10 @@ int eval(const Arguments& arguments) {
                 static_cast<long long>(T), score.loss, model.info.metric.c_str(), score.metric);
     for (const auto& [name, value] : score.slices) std::printf("  %-24s %.4f\n", name.c_str(), value);
   }
-  if (const std::string out = arguments.text("out"); !out.empty()) {
-    Record record(out, checkpoint.attribute<std::string>("run_id"));
-    record.config(config.resolved());
-    record.references(model.info.references);
-    record.tree().set("/task", "name", config.task_name);
-    record.tree().set("/task", "metric", model.info.metric);
-    provenance(record.tree(), arguments.argc, arguments.argv,
-               {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
-    record.eval({checkpoint.attribute<std::int64_t>("step"), checkpoint.attribute<std::int64_t>("tokens_real"), checkpoint.attribute<double>("seconds"),
-                 split_name(split), score.examples, score.loss, score.metric, score.slices});
-    record.end("complete");
+  if (record) {
+    record->eval({checkpoint.attribute<std::int64_t>("step"), checkpoint.attribute<std::int64_t>("tokens_real"), checkpoint.attribute<double>("seconds"),
+                  split_name(split), score.examples, score.loss, score.metric, score.slices});
+    record->end("complete");
   }
   return 0;
 }

@@ -40,11 +40,12 @@ int train(const Arguments& arguments) {
     outcome = trainer.run();
   } catch (const Unsupported& e) {
     outcome = {"skipped", e.what()};
-  } catch (const BadInput& e) {
-    record.end("failed", e.what());
-    throw;
   } catch (const std::exception& e) {
-    record.end("failed", e.what());
+    try {
+      record.end("failed", e.what());
+    } catch (const std::exception& also) {  // a full disk: what is thrown is the first failure
+      std::fprintf(stderr, "ssmbench: %s\n", also.what());
+    }
     throw;
   }
   record.end(outcome.state, outcome.reason);

@@ -14,14 +14,14 @@ double since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+}  // namespace
+
 Index length_of(const Config& config, const TaskInfo& info) {
   const Index T = config.train.length ? config.train.length : info.max_length;
   if (T < info.max_length)
     throw BadInput("train.length = " + std::to_string(T) + ": examples of " + config.task_name + " are up to " + std::to_string(info.max_length) + " long");
   return T;
 }
-
-}  // namespace
 
 Trainer::Trainer(Config& config, Device& device, Record& record)
     : model(config.model, config.task->info(), config.variant_knobs), config_(config), device_(device), record_(record), info_(model.info),
@@ -152,7 +152,8 @@ Outcome Trainer::run() {
   auto flushed = std::chrono::steady_clock::now();
   while (now_.step < now_.total) {
     const Index from = now_.step, every = config_.run.report_every;
-    const Index to = std::min({now_.total, (from / every + 1) * every, (from / config_.train.eval_every + 1) * config_.train.eval_every});
+    const auto next = [&](Index period) { return period ? (from / period + 1) * period : now_.total; };
+    const Index to = std::min({now_.total, next(every), next(config_.train.eval_every), next(config_.run.checkpoint_every)});
     const auto start = std::chrono::steady_clock::now();
     for (Index s = from; s < to; ++s) {
       step();

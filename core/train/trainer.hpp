@@ -15,6 +15,9 @@ struct Outcome {
   std::string state = "complete", reason;  // as in /status
 };
 
+// T of a training batch: train.length, or the task's longest example. Throws BadInput when train.length is shorter than that.
+Index length_of(const Config& config, const TaskInfo& info);
+
 class Trainer {
  public:
   // Builds and plans; throws Unsupported when the plan does not fit the device. `config`'s task must be open.

@@ -1,0 +1,211 @@
+#include "bench/bench.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include <map>
+#include <sstream>
+
+#include "bench/ceilings.hpp"
+#include "bench/timer.hpp"
+#include "check.hpp"
+#include "error.hpp"
+#include "watch.hpp"
+
+namespace ssm {
+
+namespace {
+
+constexpr double kShortest = 2e-4;  // seconds of one sample: shorter calls are timed in groups
+
+std::vector<std::string> chosen_variants(const BenchOptions& o) { return o.variants.empty() ? VariantRegistry::get().names() : o.variants; }
+
+void only(const char* what, const std::vector<std::string>& given, const std::vector<std::string>& allowed) {
+  if (given.empty()) throw BadInput(std::string("no ") + what + " given; allowed is " + join(allowed));
+  for (const std::string& word : given)
+    if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) unknown(what, word, allowed);
+}
+
+struct Silent final : benchmark::BenchmarkReporter {
+  bool ReportContext(const Context&) override { return true; }
+  void ReportRuns(const std::vector<Run>&) override {}
+};
+
+// What one case left behind.
+struct Outcome {
+  std::string state = "skipped", reason = "left out by the benchmark filter";
+  std::map<std::string, std::vector<double>> seconds;  // by part
+  double first_call = 0;
+  Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
+  Work work;
+};
+
+class Bench {
+ public:
+  Bench(const BenchOptions& options, Device& device, Record& record)
+      : options_(options), device_(device), record_(record), config_(bench_config(options)), cases_(bench_cases(options)), outcomes_(cases_.size()) {}
+
+  int run() {
+    if (options_.ceilings) ceilings();
+    if (options_.check)
+      for (const std::string& name : chosen_variants(options_)) check(name);
+    for (std::size_t i = 0; i < cases_.size(); ++i)
+      benchmark::RegisterBenchmark(cases_[i].name().c_str(), [this, i](benchmark::State& state) { guarded(state, i); })
+          ->UseManualTime()
+          ->Iterations(options_.samples)
+          ->Unit(benchmark::kMillisecond);
+    google();
+    benchmark::ClearRegisteredBenchmarks();
+    int failed = 0;
+    for (std::size_t i = 0; i < cases_.size(); ++i) {
+      write(i);
+      failed += outcomes_[i].state == "failed";
+    }
+    return failed;
+  }
+
+ private:
+  void ceilings() {
+    for (const Ceiling& c : measure_ceilings(device_)) {
+      const std::string path = "ceiling_" + c.name;
+      record_.timing(path, {c.seconds, kTimingMethod, 1, c.seconds.front()});
+      record_.tree().set("/timing/" + path, "work", c.work);
+      record_.tree().set("/timing/" + path, "work_units", c.unit);
+    }
+  }
+
+  void check(const std::string& name) {
+    const CheckReport report = self_check(name, config_.variant_knobs, device_.exec());
+    record_.tree().row("/check/variants", {{"variant", name}, {"reference_err", report.reference_error}, {"streaming_err", report.streaming_error},
+                                           {"tolerance", report.tolerance}, {"passed", report.passed}});
+    if (!report.passed) refused_[name] = report.text;
+  }
+
+  void google() {
+    std::vector<std::string> words = {"ssmbench"};
+    words.insert(words.end(), options_.benchmark_flags.begin(), options_.benchmark_flags.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    int argc = static_cast<int>(argv.size());
+    benchmark::Initialize(&argc, argv.data());
+    if (argc > 1) throw BadInput(std::string("Google Benchmark does not know the flag '") + argv[1] + "'");
+    Silent silent;
+    if (options_.quiet) benchmark::RunSpecifiedBenchmarks(&silent);
+    else benchmark::RunSpecifiedBenchmarks();
+  }
+
+  void guarded(benchmark::State& state, std::size_t i) {
+    Outcome& out = outcomes_[i];
+    out = {"ok", "", {}, 0, 1, 0, 0, 0, 0, {}};
+    try {
+      if (const auto why = refused_.find(cases_[i].variant); why != refused_.end()) throw std::runtime_error(why->second);
+      measure(state, cases_[i], out);
+      return;
+    } catch (const Unsupported& e) {
+      out.state = "skipped", out.reason = e.what();
+    } catch (const BadInput& e) {
+      out.state = "skipped", out.reason = e.what();
+    } catch (const std::exception& e) {
+      out.state = "failed", out.reason = e.what();
+    }
+    out.seconds.clear();
+    state.SkipWithError(out.reason.c_str());
+  }
+
+  void measure(benchmark::State& state, const BenchCase& c, Outcome& out) {
+    const Index before = watched().bytes;
+    reset_peak();
+    const std::unique_ptr<Rig> rig = make_rig(c, config_, device_);
+    out.tokens = rig->tokens, out.planned = rig->planned_bytes, out.work = rig->work;
+    Run r{device_.exec(), c.mode == "decode" ? Mode::stream : c.mode == "forward" ? Mode::evaluate : Mode::train, rig->state};
+
+    out.first_call = seconds_of(device_, [&] { rig->call(r); });
+    double usual = seconds_of(device_, [&] { rig->call(r); });
+    for (out.warmup = 2; out.warmup < 5; ++out.warmup) usual = std::min(usual, seconds_of(device_, [&] { rig->call(r); }));
+    out.calls = c.level == "op" ? 1 : std::max<Index>(1, static_cast<Index>(kShortest / std::max(usual, 1e-9)));
+
+    for ([[maybe_unused]] auto _ : state) {
+      double pass = 0;
+      rig->parts(r, [&](const std::string& part, const std::function<void()>& launch) {
+        const double one = seconds_of(device_, [&] {
+          for (Index k = 0; k < out.calls; ++k) launch();
+        }) / static_cast<double>(out.calls);
+        out.seconds[part].push_back(one);
+        pass += one;
+      });
+      state.SetIterationTime(pass);
+    }
+    out.high_water = watched().peak - before;
+    for (const auto& [part, samples] : out.seconds)
+      if (c.level != "op" && quartiles(samples).unstable()) out.state = "unstable", out.reason = spread(samples);
+    if (out.state == "unstable") state.SetLabel("UNSTABLE: " + out.reason);
+    state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(out.tokens), benchmark::Counter::kIsIterationInvariantRate);
+    state.counters["MiB"] = static_cast<double>(out.high_water) / 1048576.0;
+  }
+
+  static std::string spread(const std::vector<double>& samples) {
+    const Quartiles q = quartiles(samples);
+    std::ostringstream text;
+    text.precision(3);
+    text << "half of the samples lie between " << 1e3 * q.low << " and " << 1e3 * q.high << " ms";
+    return text.str();
+  }
+
+  void write(std::size_t i) {
+    const BenchCase& c = cases_[i];
+    const Outcome& out = outcomes_[i];
+    Tree& tree = record_.tree();
+    tree.row("/bench", {{"order", i}, {"case", c.name()}, {"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"B", c.B}, {"T", c.T},
+                        {"D", c.D}, {"depth", c.level == "step" ? config_.model.depth : 1}, {"tokens", out.tokens}, {"flops", out.work.flops},
+                        {"exps", out.work.exps}, {"bytes", out.work.bytes, "B"}, {"planned", out.planned, "B"}, {"high_water", out.high_water, "B"},
+                        {"state", out.state}, {"reason", out.reason}});
+    for (const auto& [part, samples] : out.seconds) {
+      const std::string phase = c.name() + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
+      record_.timing(phase, {samples, kTimingMethod, out.warmup, part == "all" ? out.first_call : 0});
+      for (const auto& [name, value] : std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
+        tree.set(path, name, value);
+      for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}}) tree.set(path, name, value);
+    }
+  }
+
+  const BenchOptions& options_;
+  Device& device_;
+  Record& record_;
+  Config config_;
+  std::vector<BenchCase> cases_;
+  std::vector<Outcome> outcomes_;
+  std::map<std::string, std::string> refused_;
+};
+
+}  // namespace
+
+std::vector<BenchCase> bench_cases(const BenchOptions& o) {
+  only("variant", chosen_variants(o), VariantRegistry::get().names());
+  only("bench level", o.levels, {"op", "mixer", "step"});
+  only("bench mode", o.modes, {"forward", "forward_backward", "decode"});
+  if (o.samples < 1) throw BadInput("bench samples = " + std::to_string(o.samples) + ": allowed is 1 or more");
+  for (const auto& [name, axis] : std::map<std::string, std::vector<Index>>{{"B", o.B}, {"T", o.T}, {"D", o.D}})
+    for (const Index value : axis)
+      if (value < 1) throw BadInput("bench " + name + " = " + std::to_string(value) + ": allowed is 1 or more");
+  std::vector<BenchCase> out;
+  for (const std::string& level : o.levels)
+    for (const std::string& variant : chosen_variants(o))
+      for (const std::string& mode : level == "mixer" ? o.modes : std::vector<std::string>{level == "op" ? "forward_backward" : "train"})
+        for (const Index B : o.B)
+          for (const Index T : o.T)
+            for (const Index D : o.D) out.push_back({level, variant, mode, B, T, D});
+  const Draw draw{o.order_seed, hash_name("bench order")};
+  for (std::size_t i = out.size(); i > 1; --i)
+    std::swap(out[i - 1], out[static_cast<std::size_t>(draw.uniform(static_cast<Index>(i), 0, static_cast<double>(i)))]);
+  return out;
+}
+
+Config bench_config(const BenchOptions& o) {
+  only("variant", chosen_variants(o), VariantRegistry::get().names());
+  KeyValues keys = o.keys;
+  keys.emplace_back("layers", join(chosen_variants(o), ","));
+  return Config(keys);
+}
+
+int run_bench(const BenchOptions& options, Device& device, Record& record) { return Bench(options, device, record).run(); }
+
+}  // namespace ssm

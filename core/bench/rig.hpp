@@ -1,0 +1,38 @@
+// rig.hpp - something that can be timed: a mixer alone, its ops one by one, or a whole training step, on made-up data.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "config.hpp"
+#include "exec.hpp"
+#include "net.hpp"
+
+namespace ssm {
+
+struct BenchCase {
+  std::string level;    // op, mixer, step
+  std::string variant;
+  std::string mode;     // forward, forward_backward, decode; op: forward_backward; step: train
+  Index B = 1, T = 1, D = 1;
+  std::string name() const;  // "mixer.mamba.forward.B16.T1024.D128", for people; numbers are recorded as numbers
+};
+
+struct Rig {
+  virtual ~Rig() = default;
+  virtual void call(Run& r) = 0;  // launches one pass; does not wait
+  // Launches one pass part by part; around(name, launch) decides when each is launched. Rigs of one part have one.
+  using Around = std::function<void(const std::string& part, const std::function<void()>& launch)>;
+  virtual void parts(Run& r, const Around& around) {
+    around("all", [&] { call(r); });
+  }
+  StepState* state = nullptr;
+  Index tokens = 0;         // positions one pass covers
+  Index planned_bytes = 0;  // parameters and everything the net allocates
+  Work work;                // declared by the ops, for one pass
+};
+
+// Throws Unsupported with the reason when the case cannot run here (does not stream, does not fit), BadInput for keys that do not fit.
+std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& device);
+
+}  // namespace ssm
