@@ -51,7 +51,14 @@ struct Scratch {  // memory that lives within one call of one op
 struct Grad {
   Real* p = nullptr;
   bool add = false;
-  SSM_FN void operator()(Index i, Real value) const { p[i] = add ? p[i] + value : value; }
+  SSM_FN void operator()(Index i, Real value) const {
+#if defined(__CUDA_ARCH__) || defined(__HIP_DEVICE_COMPILE__)
+    p[i] = add ? p[i] + value : value;
+#else
+    const Real old = p[i];  // read in any case and selected: a conditional load would keep loops from becoming SIMD
+    p[i] = add ? old + value : value;
+#endif
+  }
 };
 
 }  // namespace ssm

@@ -4,6 +4,7 @@
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <mutex>
 
@@ -37,7 +38,36 @@ void fenced(const char*, const std::uint32_t, std::uint64_t*) {
   ++now.fences;
 }
 
+using Clock = std::chrono::steady_clock;
+std::map<std::string, KernelTime> kernels;
+KernelTime* running = nullptr;
+Clock::time_point began;
+
+void kernel_began(const char* label, const std::uint32_t, std::uint64_t*) {
+  running = &kernels[label];
+  began = Clock::now();
+}
+void kernel_ended(const std::uint64_t) {
+  ++running->calls;
+  running->seconds += std::chrono::duration<double>(Clock::now() - began).count();
+}
+
 }  // namespace
+
+void start_profile() {
+  kernels.clear();
+  Kokkos::Tools::Experimental::set_begin_parallel_for_callback(kernel_began);
+  Kokkos::Tools::Experimental::set_end_parallel_for_callback(kernel_ended);
+}
+
+std::vector<KernelTime> stop_profile() {
+  Kokkos::Tools::Experimental::set_begin_parallel_for_callback(nullptr);
+  Kokkos::Tools::Experimental::set_end_parallel_for_callback(nullptr);
+  std::vector<KernelTime> out;
+  for (auto& [label, time] : kernels) time.label = label, out.push_back(time);
+  std::sort(out.begin(), out.end(), [](const KernelTime& a, const KernelTime& b) { return a.seconds > b.seconds; });
+  return out;
+}
 
 void watch_kokkos() {
   Kokkos::Tools::Experimental::set_allocate_data_callback(allocated);

@@ -1,5 +1,8 @@
 // watch.hpp - what Kokkos Tools says about memory and waiting, and what the system says about the process.
 #pragma once
+#include <string>
+#include <vector>
+
 #include "real.hpp"
 
 namespace ssm {
@@ -13,6 +16,15 @@ struct Watched {
 void watch_kokkos();
 Watched watched();
 void reset_peak();
+
+// Kernel times by label. While it runs Kokkos waits after every kernel, so a profiled run is not a timed run.
+struct KernelTime {
+  std::string label;
+  Index calls = 0;
+  double seconds = 0;
+};
+void start_profile();
+std::vector<KernelTime> stop_profile();  // longest first
 
 // Highest resident memory of the process, bytes.
 Index peak_rss();

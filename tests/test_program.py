@@ -13,7 +13,7 @@ from pathlib import Path
 from program import SMALL, Case, checkpoint, state, words
 
 GOOD_TSV = "Source\tTarget\r\n( ( ( [MAX 3 ) 4 ) ] )\t4\r\n"
-READS = {"task": "listops", "listops.data_dir": "tsv", "train.steps": 2, "run.out": "out"}
+READS = {"task": "listops", "induction.length": None, "listops.data_dir": "tsv", "train.steps": 2, "run.out": "out"}
 
 
 class BadKeys(Case):
@@ -99,7 +99,7 @@ class BadFiles(Case):
             (folder / each).write_bytes((text if each == name else GOOD_TSV).encode("latin-1"))
 
     def test_tables(self):
-        arguments = ["train", *words({k: v for k, v in (SMALL | READS).items() if not k.startswith("induction.")})]
+        arguments = ["train", *words(SMALL | READS)]
         self.refused(arguments, "tsv/basic_train.tsv", "No such file")
         self.tsv(GOOD_TSV)
         self.good(*arguments)

@@ -9,7 +9,7 @@ import unittest
 
 from program import BINARY, Case, arrays, checkpoint, differing, state
 
-LISTOPS = {"task": "listops", "listops.depth": 4, "listops.min_length": 20, "listops.max_length": 60}
+LISTOPS = {"task": "listops", "induction.length": None, "listops.depth": 4, "listops.min_length": 20, "listops.max_length": 60}
 
 
 class Bits(Case):

@@ -24,7 +24,7 @@ struct Attention final : Variant {
     k("kv_heads", kv_heads, {0, 1}).range(0, 256).note("heads of keys and values, shared by groups of queries; 0: as many as heads");
     k("positions", positions, {"rope", "alibi", "learned", "sin", "none"})
         .note("how order is seen; learned and sin are added to the mixer's input");
-    k("window", window, {0, 64}).range(0, 1 << 20).note("positions a query looks back, itself included; 0: all");
+    k("window", window, {0, 16, 64}).range(0, 1 << 20).note("positions a query looks back, itself included; 0: all");
     k("causal", causal_mask).note("a position does not see later ones", "LRA baselines are bidirectional");
     k("bias", bias).note("biases of in_proj and out_proj");
     k.view("view", view, {"tiled", "plain"});

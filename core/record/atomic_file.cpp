@@ -2,7 +2,6 @@
 #include "record/atomic_file.hpp"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,7 +23,9 @@ int open_locked(const std::string& path, const std::string& temporary) {
   for (;;) {
     const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) fail(path, "creating the temporary file", errno);
-    while (::flock(fd, LOCK_EX) != 0 && errno == EINTR) continue;  // file systems without locks: go on without
+    struct flock whole {};  // not flock(): HDF5 would refuse to read the file between its renaming and its closing
+    whole.l_type = F_WRLCK;
+    while (::fcntl(fd, F_OFD_SETLKW, &whole) != 0 && errno == EINTR) continue;  // file systems without locks: go on without
     struct stat mine, named;
     if (::fstat(fd, &mine) == 0 && ::stat(temporary.c_str(), &named) == 0 && mine.st_ino == named.st_ino && mine.st_dev == named.st_dev)
       return fd;

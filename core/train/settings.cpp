@@ -35,6 +35,7 @@ void RunSettings::knobs(Knobs& k) {
   k("checkpoint_every", checkpoint_every).range(0, 1e9).note("steps between checkpoints; 0: none");
   k("resume", resume).note("continue from this run's checkpoint when there is one");
   k("check", check).note("validate the variants against their references before training");
+  k("profile", profile).note("time every kernel after the run, over 10 more steps, into /kernels");
   k("quiet", quiet).note("no progress on the terminal");
 }
 

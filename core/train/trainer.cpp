@@ -143,6 +143,16 @@ void Trainer::test() {
                 number_text(std::round(score.metric * 1e4) / 1e4) + "  on " + std::to_string(score.examples) + " examples");
 }
 
+void Trainer::profile() {
+  start_profile();
+  for (int i = 0; i < 10; ++i) step();
+  device_.fence("ssm::train: profile");
+  for (const KernelTime& k : stop_profile()) {
+    record_.tree().row("/kernels", {{"label", k.label}, {"calls", k.calls}, {"seconds", k.seconds, "s"}});
+    progress_.say(number_text(std::round(1e6 * k.seconds) / 1e3) + " ms in " + std::to_string(k.calls) + " calls  " + k.label);
+  }
+}
+
 Outcome Trainer::run() {
   const bool resumed = config_.run.resume && restore();
   if (resumed) progress_.say("resumed at step " + std::to_string(now_.step));
@@ -180,6 +190,7 @@ Outcome Trainer::run() {
   record_.tree().set("/timing", "process_cpu_seconds", cpu_seconds());
   record_.tree().set("/memory", "high_water", watched().peak);
   record_.tree().set("/memory", "rss", peak_rss());
+  if (config_.run.profile) profile();
   return {};
 }
 

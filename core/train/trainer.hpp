@@ -42,6 +42,7 @@ class Trainer {
   void fix_total_steps();
   void validate();
   void test();
+  void profile();
   void save() const;
   bool restore();
   std::string checkpoint_path() const;
