@@ -8,11 +8,11 @@
 namespace ssm {
 
 struct CheckReport {
-  double reference_error = 0;   // max|y - y_ref| / max|y_ref|, the reference in double
-  double streaming_error = 0;   // steps against the parallel form; 0 when the variant does not stream
+  double reference_error = 0;  // max|y - y_ref| / max|y_ref|, the reference in double
+  double streaming_error = 0;  // steps against the parallel form; 0 when the variant does not stream
   double tolerance = 0;
   bool passed = false, streamed = false;
-  std::string text;             // what failed, or "ok"
+  std::string text;  // what failed, or "ok"
 };
 
 // B 2, T 33, D 16 unless said; l_max 64.

@@ -14,10 +14,8 @@ KeyValues expand(const KeyValues& given) {
   for (const auto& [key, value] : given) {
     if (key == "seed")
       for (const char* name : {"seed.init", "seed.data", "seed.dropout"}) out.emplace_back(name, value);
-    else if (key == "variant" || key == "depth" || key == "layers")
-      out.emplace_back("model." + key, value);
-    else
-      out.emplace_back(key, value);
+    else if (key == "variant" || key == "depth" || key == "layers") out.emplace_back("model." + key, value);
+    else out.emplace_back(key, value);
   }
   return out;
 }
@@ -105,7 +103,8 @@ Config::Config(const KeyValues& raw) {
   const std::string& key = values.begin()->first;
   const std::string section = key.substr(0, key.find('.'));
   if (TaskRegistry::get().has(section) && section != task_name)
-    throw BadInput("key '" + key + "': " + (task ? "the task is '" + task_name + "'" : std::string("no task was given")) + ", not '" + section + "'");
+    throw BadInput("key '" + key + "': " + (task ? "the task is '" + task_name + "'" : std::string("no task was given")) + ", not '" +
+                   section + "'");
   if (VariantRegistry::get().has(section) && !variant_knobs.count(section))
     throw BadInput("key '" + key + "': no layer is '" + section + "'; the variants in use are " + join(used_variants()));
   unknown("key", key, known);

@@ -19,7 +19,8 @@ const std::string& kernel_name(const char* literal) {
 Device::Device(int wanted) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (wanted < 0 || (cores > 0 && wanted > cores))
-    throw BadInput("run.threads = " + std::to_string(wanted) + ": allowed is 0 (all) to " + std::to_string(cores) + ", the cores of this machine");
+    throw BadInput("run.threads = " + std::to_string(wanted) + ": allowed is 0 (all) to " + std::to_string(cores) +
+                   ", the cores of this machine");
   Kokkos::InitializationSettings settings;
   settings.set_disable_warnings(true);
   if (wanted > 0) settings.set_num_threads(wanted);
@@ -28,7 +29,8 @@ Device::Device(int wanted) {
   exec_ = std::make_unique<Exec>();
   backend = ExecSpace::name();
   threads = kOnHost ? exec_->space.concurrency() : 1;
-  kokkos_version = std::to_string(KOKKOS_VERSION / 10000) + '.' + std::to_string(KOKKOS_VERSION / 100 % 100) + '.' + std::to_string(KOKKOS_VERSION % 100);
+  kokkos_version = std::to_string(KOKKOS_VERSION / 10000) + '.' + std::to_string(KOKKOS_VERSION / 100 % 100) + '.' +
+                   std::to_string(KOKKOS_VERSION % 100);
   std::ostringstream text;
   Kokkos::print_configuration(text, true);
   kokkos_configuration = text.str();

@@ -27,10 +27,14 @@ bool parse(const std::string& text, T& out) {
 
 std::string Knob::get() const {
   switch (kind) {
-    case Kind::integer: return std::to_string(*static_cast<int*>(target));
-    case Kind::real: return number_text(*static_cast<double*>(target));
-    case Kind::boolean: return *static_cast<bool*>(target) ? "true" : "false";
-    case Kind::text: return *static_cast<std::string*>(target);
+    case Kind::integer:
+      return std::to_string(*static_cast<int*>(target));
+    case Kind::real:
+      return number_text(*static_cast<double*>(target));
+    case Kind::boolean:
+      return *static_cast<bool*>(target) ? "true" : "false";
+    case Kind::text:
+      return *static_cast<std::string*>(target);
   }
   return {};
 }

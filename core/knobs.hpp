@@ -25,7 +25,7 @@ struct Knob {
   std::string default_value;
   std::vector<std::string> values;  // what a sweep tries; for text also all that is allowed
   double lo = -std::numeric_limits<double>::infinity(), hi = std::numeric_limits<double>::infinity();
-  bool open_text = false;           // a text knob that accepts any word (a path, a pattern)
+  bool open_text = false;  // a text knob that accepts any word (a path, a pattern)
   std::string help, finding;
 
   Knob& range(double low, double high) { return lo = low, hi = high, *this; }

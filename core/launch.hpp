@@ -47,13 +47,12 @@ void launch(const char* label, const Run& r, Index n, const F& f) {
 template <class F>
 void launch_lanes(const char* label, const Run& r, Index rows, Index channels, const F& f) {
   const Index groups = channels / kLanes, rest = channels - groups * kLanes, items = groups + rest;
-  launch(label, r, rows * items, KOKKOS_LAMBDA(const Index i) {
-    const Index row = i / items, k = i - row * items;
-    if (k < groups)
-      f.template run<kLanes>(row, k * kLanes);
-    else
-      f.template run<1>(row, groups * kLanes + (k - groups));
-  });
+  launch(
+      label, r, rows * items, KOKKOS_LAMBDA(const Index i) {
+        const Index row = i / items, k = i - row * items;
+        if (k < groups) f.template run<kLanes>(row, k * kLanes);
+        else f.template run<1>(row, groups * kLanes + (k - groups));
+      });
 }
 
 }  // namespace ssm

@@ -32,7 +32,9 @@ void copy_in(void* device, const void* host, Index bytes) {
 }
 void copy_out(void* host, const void* device, Index bytes) {
   const auto n = static_cast<std::size_t>(bytes);
-  if (n) Kokkos::deep_copy(HostBytes(static_cast<char*>(host), n), Kokkos::View<const char*, Space, Kokkos::MemoryUnmanaged>(static_cast<const char*>(device), n));
+  if (n)
+    Kokkos::deep_copy(HostBytes(static_cast<char*>(host), n),
+                      Kokkos::View<const char*, Space, Kokkos::MemoryUnmanaged>(static_cast<const char*>(device), n));
 }
 void fill_bytes(void* device, int byte, Index bytes) {
   if (bytes) Kokkos::deep_copy(Bytes(static_cast<char*>(device), static_cast<std::size_t>(bytes)), static_cast<char>(byte));

@@ -85,7 +85,8 @@ Model::Model(const ModelConfig& c, const TaskInfo& task, const VariantKnobs& kno
   if (config.pooling == "auto") config.pooling = info.pooling;
   if (config.frontend != "none") {
     if (config.frontend.rfind("patch:", 0) != 0) throw BadInput("model.frontend = '" + config.frontend + "': allowed is none or patch:N");
-    if (info.features == 0) throw BadInput("model.frontend = '" + config.frontend + "' needs a task with real-valued input; this one has tokens");
+    if (info.features == 0)
+      throw BadInput("model.frontend = '" + config.frontend + "' needs a task with real-valued input; this one has tokens");
     patch_ = positive(config.frontend.substr(6), "model.frontend");
   }
   if (config.l_max == 0) config.l_max = static_cast<int>((info.max_length + patch_ - 1) / patch_);
@@ -177,9 +178,13 @@ Tensor Model::build(Net& n) {
 }
 
 ModelNet::ModelNet(Model& m, Mode mode, Index B, Index length)
-    : examples(B), rows(m.info.target == Target::pairs ? 2 * B : B), T(length),
-      net(m.params, mode, rows, (length + m.patch() - 1) / m.patch(), m.config.d_model, m.config.l_max), patch_(m.patch()) {
-  if (m.patch() > 1 && length % m.patch()) throw BadInput("model.frontend = " + m.config.frontend + ": the length " + std::to_string(length) + " is no multiple");
+    : examples(B),
+      rows(m.info.target == Target::pairs ? 2 * B : B),
+      T(length),
+      net(m.params, mode, rows, (length + m.patch() - 1) / m.patch(), m.config.d_model, m.config.l_max),
+      patch_(m.patch()) {
+  if (m.patch() > 1 && length % m.patch())
+    throw BadInput("model.frontend = " + m.config.frontend + ": the length " + std::to_string(length) + " is no multiple");
   logits = m.build(net);
   loss = m.info.target == Target::regression ? mean_squared_error(net, logits) : cross_entropy(net, logits);
   net.plan();

@@ -14,20 +14,20 @@
 namespace ssm {
 
 struct ModelConfig {
-  std::string layers;                 // "mamba*3,attention"; empty: variant * depth
+  std::string layers;  // "mamba*3,attention"; empty: variant * depth
   std::string variant = "s4d";
   int depth = 4, d_model = 64;
-  int l_max = 0;                      // longest sequence parameters are made for; 0: the task's
+  int l_max = 0;  // longest sequence parameters are made for; 0: the task's
   std::string norm = "auto", place = "auto";
-  double mlp = -1;                    // width of the MLP over D; -1: the variant's default, 0: none
+  double mlp = -1;  // width of the MLP over D; -1: the variant's default, 0: none
   std::string mlp_activation = "gelu";
   double dropout = 0;
-  bool tie_dropout = false;           // one mask per (sequence, channel), the same at all t
+  bool tie_dropout = false;  // one mask per (sequence, channel), the same at all t
   std::string pooling = "auto";
-  std::string mask = "pool-only";     // or "full": padding is zeroed after every block, as well
-  std::string frontend = "none";      // "patch:N" for tasks with features
-  std::string bidirectional = "no";   // "sum": f(x) + rev f'(rev x); "concat": W [f(x); rev f'(rev x)]
-  double embed_deviation = 1;         // token embedding ~ N(0, deviation^2)
+  std::string mask = "pool-only";    // or "full": padding is zeroed after every block, as well
+  std::string frontend = "none";     // "patch:N" for tasks with features
+  std::string bidirectional = "no";  // "sum": f(x) + rev f'(rev x); "concat": W [f(x); rev f'(rev x)]
+  double embed_deviation = 1;        // token embedding ~ N(0, deviation^2)
   void knobs(Knobs& k);
 };
 

@@ -43,26 +43,26 @@ struct Op {
   Net& n;
 
   // --- used by constructors ---
-  enum Save { drop, save };                                // does backward() read this tensor's values?
-  Tensor in(Tensor x, Save keep);                          // an input; an op takes a tensor at most once (std::logic_error)
-  Tensor out(Tensor shape, Save keep);                     // an output, with a gradient
-  Tensor keep(Tensor shape);                               // values from forward() for backward() of the same op; no gradient
-  Tensor table(Tensor shape);                              // values that live as long as the net (what prepare() writes); no gradient
-  Scratch scratch(Index count);                            // `count` numbers that live within one call
-  State state(Index per_sequence);                         // carried by step(); Net::reset zeroes it
+  enum Save { drop, save };             // does backward() read this tensor's values?
+  Tensor in(Tensor x, Save keep);       // an input; an op takes a tensor at most once (std::logic_error)
+  Tensor out(Tensor shape, Save keep);  // an output, with a gradient
+  Tensor keep(Tensor shape);            // values from forward() for backward() of the same op; no gradient
+  Tensor table(Tensor shape);           // values that live as long as the net (what prepare() writes); no gradient
+  Scratch scratch(Index count);         // `count` numbers that live within one call
+  State state(Index per_sequence);      // carried by step(); Net::reset zeroes it
   Param param(const std::string& local, std::vector<Index> shape, Init init, Group group = {});
   Param buffer(const std::string& local, std::vector<Index> shape, Init init);
 
   // --- used while running ---
-  Real* v(Tensor t) const;          // values
-  const Real* d(Tensor y) const;    // gradient of an own output
-  Grad g(Tensor x) const;           // where the gradient of an input goes
+  Real* v(Tensor t) const;        // values
+  const Real* d(Tensor y) const;  // gradient of an own output
+  Grad g(Tensor x) const;         // where the gradient of an input goes
   Real* v(Param p) const;
-  Real* d(Param p) const;           // add (+=) to it
+  Real* d(Param p) const;  // add (+=) to it
   Real* v(Scratch s) const;
-  Real* v(State s) const;           // (B, size)
+  Real* v(State s) const;  // (B, size)
 
-  int index = -1;                   // place in the list
+  int index = -1;  // place in the list
   Index scratch_used = 0;
 };
 
@@ -98,8 +98,8 @@ class Net {
   Param param(const std::string& local, std::vector<Index> shape, Init init, Group group = {}, bool trained = true);
   Param tied(const std::string& full_name) const;  // a parameter that another part of the net declared
 
-  Tensor input(Tensor shape);      // filled from outside before forward()
-  void output(Tensor y);           // its gradient is given from outside before backward()
+  Tensor input(Tensor shape);  // filled from outside before forward()
+  void output(Tensor y);       // its gradient is given from outside before backward()
   template <class O, class... Args>
   Tensor add(Args&&... args) {
     return push(std::make_unique<O>(*this, std::forward<Args>(args)...))->y;
@@ -124,7 +124,7 @@ class Net {
   void prepare(const Run& r);
   void poison();  // fills activations, gradients and scratch with NaN: an unwritten output cannot pass a test
 
-  Batch batch;    // fixed addresses, owned by the net's user
+  Batch batch;  // fixed addresses, owned by the net's user
 
   Real* value(Tensor t) const;
   Real* grad(Tensor t) const;
@@ -159,7 +159,7 @@ class Net {
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<Slot> values_, grads_;
   std::vector<Use> uses_;
-  std::vector<int> producer_;            // op that writes a tensor, -1 for inputs
+  std::vector<int> producer_;  // op that writes a tensor, -1 for inputs
   std::vector<bool> producer_saves_, external_grad_, has_grad_;
   Index scratch_size_ = 0, state_size_ = 0, state_total_ = 0;
   Bytes bytes_;

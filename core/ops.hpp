@@ -12,10 +12,10 @@ namespace ssm {
 // --- dense ---
 struct LinearOptions {
   bool bias = true;
-  Init weight = {};              // default: torch's U(-1/sqrt(in), 1/sqrt(in)) for weight and bias
+  Init weight = {};  // default: torch's U(-1/sqrt(in), 1/sqrt(in)) for weight and bias
   Init bias_init = {};
   Group group = {};
-  Order order = Order::BTD;      // order of the output: (B,T,out), or (B,out,T) written directly by the GEMM
+  Order order = Order::BTD;  // order of the output: (B,T,out), or (B,out,T) written directly by the GEMM
 };
 // y = x W^T + b      x (..., in), W (out, in). x of order BDT is read in place.
 Tensor linear(Net& n, Tensor x, Index out, const std::string& name, const LinearOptions& options = {});
@@ -42,15 +42,15 @@ Tensor norm(Net& n, Tensor x, const std::string& kind, const std::string& name);
 // --- elementwise, any order ---
 // "gelu" (erf), "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "id"
 Tensor activation(Net& n, Tensor x, const std::string& kind);
-Tensor glu(Net& n, Tensor x);                   // (.., 2D) -> (.., D): first half * sigmoid(second half)
-Tensor silu_gate(Net& n, Tensor y, Tensor z);   // y * silu(z)
+Tensor glu(Net& n, Tensor x);                  // (.., 2D) -> (.., D): first half * sigmoid(second half)
+Tensor silu_gate(Net& n, Tensor y, Tensor z);  // y * silu(z)
 Tensor multiply(Net& n, Tensor a, Tensor b);
 Tensor add(Net& n, Tensor a, Tensor b);
 // Inverted dropout in train mode; tied: one mask per (batch, channel), the same at all t.
 Tensor dropout(Net& n, Tensor x, double p, bool tied);
-Tensor transpose(Net& n, Tensor x);             // BTD <-> BDT
-Tensor reverse(Net& n, Tensor x);               // each sequence backwards within its length
-Tensor mask_padding(Net& n, Tensor x);          // zeroes t >= length
+Tensor transpose(Net& n, Tensor x);     // BTD <-> BDT
+Tensor reverse(Net& n, Tensor x);       // each sequence backwards within its length
+Tensor mask_padding(Net& n, Tensor x);  // zeroes t >= length
 // Columns [first, first + count) of the last extent.
 Tensor slice(Net& n, Tensor x, Index first, Index count);
 
@@ -71,16 +71,16 @@ struct AttentionOptions {
   std::string positions = "none";  // "none", "rope", "alibi"
   int window = 0;                  // 0: unlimited
   double dropout = 0;
-  std::string view = "tiled";      // "tiled" or "plain"
+  std::string view = "tiled";  // "tiled" or "plain"
 };
 Tensor attention(Net& n, Tensor qkv, const AttentionOptions& options);
 
 // The recurrence of S6: delta = softplus(raw + bias), h_t = exp(delta A) h_{t-1} + delta u B_t, y_t = h_t . C_t + D u_t, A = -exp(A_log).
 struct SelectiveScanInputs {
-  Tensor u;       // (B,T,E)
-  Tensor raw;     // (B,T,E); absent (id -1): delta = softplus(bias), the same at all t
-  Tensor B, C;    // (B,T,N), shared by all channels; absent: parameters "B", "C" (E,N)
-  Tensor z;       // (B,T,E): the output is y silu(z); absent: y
+  Tensor u;     // (B,T,E)
+  Tensor raw;   // (B,T,E); absent (id -1): delta = softplus(bias), the same at all t
+  Tensor B, C;  // (B,T,N), shared by all channels; absent: parameters "B", "C" (E,N)
+  Tensor z;     // (B,T,E): the output is y silu(z); absent: y
 };
 struct SelectiveScanOptions {
   Index d_state = 16;
@@ -98,11 +98,11 @@ Tensor join_pairs(Net& n, Tensor x);
 
 // --- losses: sums, not means; the optimiser divides once by the number of labels. Predictions stay readable. ---
 struct Loss {
-  Tensor loss;         // (rows) loss of each label, 0 where ignored
-  Tensor prediction;   // (rows) argmax, or the (rows) squared error of a regression
+  Tensor loss;        // (rows) loss of each label, 0 where ignored
+  Tensor prediction;  // (rows) argmax, or the (rows) squared error of a regression
 };
-Loss cross_entropy(Net& n, Tensor logits);                 // targets of the batch, -1 ignored
-Loss mean_squared_error(Net& n, Tensor y);                 // values of the batch
+Loss cross_entropy(Net& n, Tensor logits);  // targets of the batch, -1 ignored
+Loss mean_squared_error(Net& n, Tensor y);  // values of the batch
 
 // --- on raw memory ---
 void fill(const Run& r, Real* p, Index count, Real value);

@@ -18,9 +18,7 @@ Init uniform(double low, double high) {
 Init normal(double deviation, double mean) {
   return [=](const Draw& draw, Index i) { return mean + deviation * draw.normal(i); };
 }
-Init log_uniform(double low, double high) {
-  return uniform(std::log(low), std::log(high));
-}
+Init log_uniform(double low, double high) { return uniform(std::log(low), std::log(high)); }
 Init torch_linear(Index fan_in) {
   const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
   return uniform(-bound, bound);
@@ -36,7 +34,8 @@ Param Params::declare(const std::string& name, std::vector<Index> shape, Init in
   Index size = 1;
   for (const Index e : shape) size *= e;
   if (const auto found = index_.find(name); found != index_.end()) {
-    if (infos_[static_cast<std::size_t>(found->second)].shape != shape) throw std::logic_error("parameter " + name + " declared with two shapes");
+    if (infos_[static_cast<std::size_t>(found->second)].shape != shape)
+      throw std::logic_error("parameter " + name + " declared with two shapes");
     return {found->second, size};
   }
   if (committed()) throw std::logic_error("parameter " + name + " declared after the parameters were allocated");

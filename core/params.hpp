@@ -27,9 +27,9 @@ namespace init {
 Init constant(double value);
 Init uniform(double low, double high);
 Init normal(double deviation, double mean = 0);
-Init log_uniform(double low, double high);     // log of a value whose logarithm is uniform: x = log(low..high)
-Init torch_linear(Index fan_in);               // U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weight and bias alike
-Init values(std::vector<double> entries);      // given numbers
+Init log_uniform(double low, double high);  // log of a value whose logarithm is uniform: x = log(low..high)
+Init torch_linear(Index fan_in);            // U(-1/sqrt(fan_in), 1/sqrt(fan_in)), weight and bias alike
+Init values(std::vector<double> entries);   // given numbers
 }  // namespace init
 
 struct ParamInfo {

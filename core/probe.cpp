@@ -19,8 +19,10 @@ To* upload(std::vector<Memory>& slots, const std::vector<From>& host) {
 }  // namespace
 
 Probe::Probe(Exec& exec, const ProbeSpec& spec, std::shared_ptr<Params> shared_params)
-    : spec_(spec), params_(shared_params ? std::move(shared_params) : std::make_shared<Params>()),
-      net_(*params_, spec.mode, spec.B, spec.T, spec.D, spec.l_max), state_("ssm::step_state", sizeof(StepState)),
+    : spec_(spec),
+      params_(shared_params ? std::move(shared_params) : std::make_shared<Params>()),
+      net_(*params_, spec.mode, spec.B, spec.T, spec.D, spec.l_max),
+      state_("ssm::step_state", sizeof(StepState)),
       run_{exec, spec.mode, state_.as<StepState>()} {
   for (const Tensor& shape : spec.inputs) inputs_.push_back(net_.input(shape));
   y = spec.build(net_, inputs_);

@@ -14,10 +14,10 @@ namespace ssm {
 struct ProbeSpec {
   Index B = 2, T = 7, D = 5, l_max = 64;
   Mode mode = Mode::train;
-  std::vector<Tensor> inputs;                                        // extents only
-  std::function<Tensor(Net&, const std::vector<Tensor>&)> build;     // returns y
-  bool is_loss = false;                                              // y is a loss: backward() needs no dy
-  std::vector<std::int32_t> tokens, lengths, targets;                // copied into the batch; lengths default to T
+  std::vector<Tensor> inputs;                                     // extents only
+  std::function<Tensor(Net&, const std::vector<Tensor>&)> build;  // returns y
+  bool is_loss = false;                                           // y is a loss: backward() needs no dy
+  std::vector<std::int32_t> tokens, lengths, targets;             // copied into the batch; lengths default to T
   std::vector<double> features, values;
   std::uint64_t seed = 1;
 };
@@ -33,9 +33,9 @@ class Probe {
   std::vector<double> forward(const Arrays& inputs);
   // Gradients of sum(dy * y); of the inputs here, of the parameters in params().
   Arrays backward(const std::vector<double>& dy);
-  void reset();                                         // stream mode: start of a sequence
-  void prepare();                                       // evaluation and streaming: derived copies
-  std::vector<double> step(const Arrays& inputs);       // stream mode, T = 1
+  void reset();                                    // stream mode: start of a sequence
+  void prepare();                                  // evaluation and streaming: derived copies
+  std::vector<double> step(const Arrays& inputs);  // stream mode, T = 1
   void advance();
 
   Params& params() { return *params_; }

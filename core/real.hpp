@@ -14,10 +14,10 @@
 
 namespace ssm {
 
-using Real = SSM_REAL;        // arithmetic and parameters: float, or double in the `double` and `check` builds
-using Act = Real;             // stored activations; kernels read them through Real(...)
-using Wide = double;          // where single precision is known to fail (phases of long kernels, FouT gradients)
-using Index = std::int64_t;   // every flat index and every extent
+using Real = SSM_REAL;       // arithmetic and parameters: float, or double in the `double` and `check` builds
+using Act = Real;            // stored activations; kernels read them through Real(...)
+using Wide = double;         // where single precision is known to fail (phases of long kernels, FouT gradients)
+using Index = std::int64_t;  // every flat index and every extent
 
 constexpr bool kDouble = sizeof(Real) == 8;
 

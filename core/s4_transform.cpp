@@ -109,8 +109,17 @@ S4Names s4_names(const Net& n) {
 }
 
 S4Host s4_host(const SsmParams& p, const S4Names& names, const HostParams& params) {
-  return {p.H, p.M, p.S, p.kernels, p.rank, p.softplus, params.at(names.inv_dt), params.at(names.A_real), params.at(names.A_imag),
-          params.at(names.P), params.at(names.C)};
+  return {p.H,
+          p.M,
+          p.S,
+          p.kernels,
+          p.rank,
+          p.softplus,
+          params.at(names.inv_dt),
+          params.at(names.A_real),
+          params.at(names.A_imag),
+          params.at(names.P),
+          params.at(names.C)};
 }
 
 S4Host s4_host(const SsmParams& p, const S4Names& names, const Params& params) {

@@ -27,19 +27,19 @@ struct Block {
 // What a plain-loop reference is given: double precision, no padding tricks, no shared code with the kernels.
 struct Case {
   Index B = 1, T = 1, D = 1, l_max = 1;
-  std::vector<double> x;             // (B,T,D)
-  std::vector<int> lengths;          // (B); all T unless said
-  HostParams params;                 // by local name: "in_proj.weight"
-  std::vector<double> y;             // (B,T,D), to be filled
+  std::vector<double> x;     // (B,T,D)
+  std::vector<int> lengths;  // (B); all T unless said
+  HostParams params;         // by local name: "in_proj.weight"
+  std::vector<double> y;     // (B,T,D), to be filled
 
   const std::vector<double>& p(const std::string& name) const { return params.at(name); }
 };
 
 struct Variant {
-  int layer = 0, depth = 1;                // place in the stack and its height, set by the model before build()
+  int layer = 0, depth = 1;  // place in the stack and its height, set by the model before build()
 
   virtual ~Variant() = default;
-  virtual std::string about() const = 0;   // one line for `list`
+  virtual std::string about() const = 0;  // one line for `list`
   virtual void knobs(Knobs&) {}
   virtual Tensor build(Net& n, Tensor x) = 0;
   virtual void reference(Case& c) const = 0;

@@ -8,7 +8,7 @@
 namespace ssm {
 
 struct Watched {
-  Index bytes = 0, peak = 0;        // allocated through Kokkos now, and at most since reset_peak()
+  Index bytes = 0, peak = 0;          // allocated through Kokkos now, and at most since reset_peak()
   Index allocations = 0, fences = 0;  // events since the program started
 };
 

@@ -14,7 +14,7 @@
 namespace ssm {
 
 struct OpCase : ProbeSpec {
-  Arrays values_of_inputs;                                            // default: test_values
+  Arrays values_of_inputs;  // default: test_values
   double input_scale = 1;
   double gradient_tolerance = 1e-6;
   double value_tolerance = kDouble ? 1e-10 : 1e-5;

@@ -23,8 +23,9 @@ BINARY = os.environ.get("SSMBENCH", str(ROOT / "build/openmp/ssmbench"))
 
 # A run of a fraction of a second; a test replaces keys, None drops one.
 SMALL = {
-    "task": "induction", "induction.length": 64, "variant": "s4d", "depth": 2, "model.d_model": 16, "train.steps": 12, "train.batch": 4,
-    "train.eval_every": 4, "train.eval_examples": 8, "train.test_examples": 8, "run.quiet": "true", "run.threads": 1,
+    "task": "induction", "induction.length": 64, "variant": "s4d", "depth": 2, "model.d_model": 16,
+    "train.steps": 12, "train.batch": 4, "train.eval_every": 4, "train.eval_examples": 8, "train.test_examples": 8,
+    "run.quiet": "true", "run.threads": 1,
 }  # fmt: skip
 
 
@@ -55,10 +56,12 @@ class Case(unittest.TestCase):
         """The results file of a small run; keys with __ for the dot."""
         arguments = self.train_words(**keys)
         self.good(*arguments, binary=binary)
-        return Path(arguments[arguments.index("--run.out") + 1]) / (self.good("describe", "--run-id", *arguments[1:], binary=binary).strip() + ".h5")
+        return Path(arguments[arguments.index("--run.out") + 1]) / (
+            self.good("describe", "--run-id", *arguments[1:], binary=binary).strip() + ".h5"
+        )
 
     def refused(self, arguments, *parts: str, code: int = 2, **how):
-        """The program ends with `code` and one line on the error stream that holds every one of `parts`; nothing looks like a result."""
+        """It ends with `code` and one message that holds every one of `parts`; nothing looks like a result."""
         done = self.call(*arguments, **how)
         with self.subTest(arguments=" ".join(map(str, arguments))):
             self.assertEqual(done.returncode, code, done.stderr)
@@ -70,7 +73,11 @@ class Case(unittest.TestCase):
             self.assertEqual(self.complete(), [])
 
     def complete(self) -> list[str]:
-        return [str(p) for p in sorted(self.out.rglob("*.h5")) if p.is_file() and not p.name.endswith(".ckpt.h5") and state(p) == "complete"]
+        return [
+            str(p)
+            for p in sorted(self.out.rglob("*.h5"))
+            if p.is_file() and not p.name.endswith(".ckpt.h5") and state(p) == "complete"
+        ]
 
 
 def state(results: Path) -> str:
@@ -86,11 +93,17 @@ def arrays(path: Path, under: str) -> dict[str, np.ndarray]:
     """Every array of an HDF5 file under a group, by its path there."""
     out = {}
     with h5py.File(path) as f:
-        f[under].visititems(lambda name, item: out.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None)
+        f[under].visititems(
+            lambda name, item: out.update({name: item[...]}) if isinstance(item, h5py.Dataset) else None
+        )
     return out
 
 
 def differing(a: dict, b: dict, but=()) -> list[str]:
     """Names of arrays that are not the same bit for bit."""
     names = sorted((a.keys() | b.keys()) - set(but))
-    return [n for n in names if n not in a or n not in b or a[n].shape != b[n].shape or a[n].tolist().__repr__() != b[n].tolist().__repr__()]
+    return [
+        n
+        for n in names
+        if n not in a or n not in b or a[n].shape != b[n].shape or a[n].tolist().__repr__() != b[n].tolist().__repr__()
+    ]

@@ -16,7 +16,9 @@ struct Bench {  // a model with one net, driven by hand
   Run run;
 
   Bench(TinyTask t, const ModelConfig& config, const VariantKnobs& knobs = {})
-      : task(std::move(t)), model(config, task.info(), knobs), state("ssm::step_state", sizeof(StepState)),
+      : task(std::move(t)),
+        model(config, task.info(), knobs),
+        state("ssm::step_state", sizeof(StepState)),
         run{test_device().exec(), Mode::train, state.as<StepState>()} {
     StepState start{};
     start.lr_scale = 1;
@@ -183,7 +185,8 @@ void register_variant(const std::string& name) {
       one->load(m.run, now);
       one->net.step(m.run);
       const auto out = m.read(*one, one->logits);
-      for (std::size_t k = 0; k < 2; ++k) std::copy_n(out.begin() + static_cast<long>(k * C), C, steps.begin() + static_cast<long>((k * 24 + t) * C));
+      for (std::size_t k = 0; k < 2; ++k)
+        std::copy_n(out.begin() + static_cast<long>(k * C), C, steps.begin() + static_cast<long>((k * 24 + t) * C));
     }
     EXPECT_LT(relative_error(steps, y), kTight);
   });

@@ -1,11 +1,12 @@
-"""A variant is one file: a copy of variants/cnn.cpp under another name, with another output, in a folder of its own, is known everywhere:
-python tests/test_new_variant.py"""
+"""A variant is one file: a copy of variants/cnn.cpp under another name, with another output, in a folder of its own,
+is known everywhere: python tests/test_new_variant.py"""
 
 import json
 import os
 import shutil
 import subprocess
 import unittest
+from pathlib import Path
 
 from program import ROOT, Case, arrays, state
 
@@ -28,13 +29,13 @@ class NewVariant(Case):
         (folder / "twice.cpp").write_text(text)
 
     def build(self) -> str:
-        """All but the new file comes out of the compiler cache, so this takes seconds where the program has been built before."""
+        """All but the new file comes out of the compiler cache: seconds where the program has been built before."""
         if not (shutil.which("ccache") and shutil.which("cmake")):
             self.skipTest("without ccache everything would be compiled again")
         build = self.tmp / "build"
         for command in (
             ["cmake", "--preset", "openmp", "-B", build, f"-DSSM_VARIANT_DIRS={self.tmp / 'mine'}"],
-            ["cmake", "--build", build, "--target", "ssmbench"],
+            ["cmake", "--build", build, "--target", "ssmbench", "test_variants"],
         ):
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=800)
             self.assertEqual(done.returncode, 0, done.stdout[-4000:] + done.stderr[-4000:])
@@ -49,11 +50,20 @@ class NewVariant(Case):
         self.assertEqual(by_name["twice"]["knobs"], by_name["cnn"]["knobs"])
         self.assertIn("twice.kernel", [k["name"] for k in registry["keys"]])
 
+        tests = subprocess.run(
+            [Path(mine).parent / "tests/test_variants", "--gtest_list_tests"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        self.assertGreater(tests.count("twice"), 0)
+        self.assertEqual(tests.count("twice"), tests.count("cnn"))
+
         described = json.loads(self.good("describe", "--json", "--variant", "twice", "--twice.kernel", 5, binary=mine))
         self.assertEqual(described["config"]["twice.kernel"], "5")
         self.assertIn("did you mean 'twice'", self.call("describe", "--variant", "twicee", binary=mine).stderr)
 
-        # Same parameters, same batches: what differs is the output. That it agrees with its own reference is checked before the first step.
+        # Same parameters, same batches: what differs is the output, which the run holds to its own reference first.
         runs = {name: self.train(binary=mine, variant=name) for name in ("cnn", "twice")}
         losses = {name: arrays(run, "train")["loss"] for name, run in runs.items()}
         self.assertEqual([state(r) for r in runs.values()], ["complete", "complete"])
@@ -70,9 +80,9 @@ class NewVariant(Case):
 
     def points(self):
         file = self.tmp / "points.py"
-        file.write_text(
-            "from ssmb.points import grid\nbase = {'task': 'induction', 'train.steps': 2}\npoints = grid(base, {'variant': ['cnn', 'twice']})\n"
-        )
+        axes = "{'variant': ['cnn', 'twice']}"
+        base = "{'task': 'induction', 'train.steps': 2}"
+        file.write_text(f"from ssmb.points import grid\nbase = {base}\npoints = grid(base, {axes})\n")
         return file
 
 

@@ -58,9 +58,9 @@ TEST_P(FftConv, ValuesAndGradients) { check_op(op_case(GetParam())); }
 std::vector<ConvCase> cases() {
   std::vector<ConvCase> all;
   for (const char* view : {"fft", "plain", "direct"}) {
-    all.insert(all.end(), {ConvCase{view, 1, 1, 1, 1}, ConvCase{view, 2, 2, 3, 2}, ConvCase{view, 3, 3, 1, 3}, ConvCase{view, 3, 31, 3, 31},
-                           ConvCase{view, 2, 33, 7, 4}, ConvCase{view, 1, 17, 65, 17}, ConvCase{view, 2, 1, 3, 1, true},
-                           ConvCase{view, 3, 2, 1, 2, true}, ConvCase{view, 2, 31, 3, 31, true}, ConvCase{view, 3, 32, 2, 32, true, false},
+    all.insert(all.end(), {ConvCase{view, 1, 1, 1, 1}, ConvCase{view, 2, 2, 3, 2}, ConvCase{view, 3, 3, 1, 3}, ConvCase{view, 3, 31, 2, 31},
+                           ConvCase{view, 2, 33, 2, 4}, ConvCase{view, 1, 3, 65, 3}, ConvCase{view, 2, 1, 3, 1, true},
+                           ConvCase{view, 3, 2, 1, 2, true}, ConvCase{view, 2, 31, 1, 31, true}, ConvCase{view, 3, 16, 2, 16, true, false},
                            ConvCase{view, 2, 9, 2, 9, false, true, true}, ConvCase{view, 3, 9, 2, 9, true, true, true}});
   }
   return all;

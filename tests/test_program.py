@@ -54,7 +54,10 @@ class BadKeys(Case):
             ([*small, "--layers", "s4d*0"], ["s4d*0", "not a positive integer"]),
             ([*small, "--layers", "s4d*1000000000"], ["model.layers", "more than 256 layers"]),
             ([*small, "--model.frontend", "patch:4"], ["model.frontend = 'patch:4'", "real-valued"]),
-            ([*listops, "--listops.min_length", "900", "--listops.max_length", "800"], ["listops.min_length = 900", "nearest"]),
+            (
+                [*listops, "--listops.min_length", "900", "--listops.max_length", "800"],
+                ["listops.min_length = 900", "nearest"],
+            ),
             (["data", "--task", "induction", "--split", "tset"], ["unknown split 'tset'", "'test'"]),
             (["data", "--task", "induction", "--examples", "0"], ["--examples 0", "1 or more"]),
             (["data", "--task", "induction", "--examples", "x"], ["'x'", "--examples"]),
@@ -131,7 +134,10 @@ class BadFiles(Case):
             "text.h5": (b"hello\n" * 1000, "not an HDF5 file"),
             "truncated.h5": (saved[: len(saved) // 2], "damaged"),
             "short.h5": (saved[:-17], "damaged"),
-            "flipped.h5": (saved[: len(saved) // 2] + bytes([saved[len(saved) // 2] ^ 1]) + saved[len(saved) // 2 + 1 :], "damaged"),
+            "flipped.h5": (
+                saved[: len(saved) // 2] + bytes([saved[len(saved) // 2] ^ 1]) + saved[len(saved) // 2 + 1 :],
+                "damaged",
+            ),
             "results.h5": (results.read_bytes(), "not a checkpoint"),
         }
         results.unlink()
@@ -171,7 +177,12 @@ class BadPlaces(Case):
         (self.tmp / "file").write_text("")
         self.refused(self.train_words(run__out="file"), "file", code=1)
         self.refused(self.train_words(run__out="file/below"), "file/below", code=1)
-        self.refused(["data", "--task", "induction", "--examples", 2, "--out", "absent/x.h5"], "absent/x.h5", "No such file", code=1)
+        self.refused(
+            ["data", "--task", "induction", "--examples", 2, "--out", "absent/x.h5"],
+            "absent/x.h5",
+            "No such file",
+            code=1,
+        )
         result = self.train(train__steps=2)
         path = checkpoint(result)
         result.unlink()
@@ -211,11 +222,15 @@ class BadPlaces(Case):
             self.assertEqual([p.name for p in self.out.iterdir() if p.name.endswith(".tmp")], [])
 
     def test_full_disk(self):
-        mount = 'mount -t tmpfs -o size="$1" none "$2" 2>/dev/null || exit 77; shift 2; "$@"; code=$?; cp -r "$0"/. "$0.after" && exit $code'
+        mount = 'mount -t tmpfs -o size="$1" none "$2" 2>/dev/null || exit 77; shift 2; "$@"; code=$?; '
+        mount += 'cp -r "$0"/. "$0.after" && exit $code'
         self.out.mkdir()
         for size_kib in (8, 64):
             before = ["unshare", "-rm", "sh", "-c", mount, self.out, f"{size_kib}k", self.out]
-            if not shutil.which("unshare") or subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
+            if (
+                not shutil.which("unshare")
+                or subprocess.run([*before, "true"], capture_output=True, check=False).returncode
+            ):
                 self.skipTest("no file system of a few KiB can be mounted here")
             error = self.full(size_kib, before=before)
             self.assertIn("No space left on device", error)
@@ -239,7 +254,9 @@ class Commands(Case):
         registry = json.loads(self.good("list", "--json"))
         for variant in registry["variants"]:
             self.assertIn(variant["name"], self.good("list"))
-            d = json.loads(self.good("describe", "--json", "--variant", variant["name"], "--depth", 1, "--model.d_model", 8))
+            d = json.loads(
+                self.good("describe", "--json", "--variant", variant["name"], "--depth", 1, "--model.d_model", 8)
+            )
             self.assertEqual(d["layers"], [variant["name"]])
             self.assertEqual(d["parameter_count"], sum(math.prod(p["shape"]) for p in d["parameters"] if p["trained"]))
             for op in d["ops"]:
@@ -258,7 +275,11 @@ class Commands(Case):
         def run_id(keys):
             return self.good("describe", "--run-id", *words(keys)).strip()
 
-        many = base | {k["name"]: k["default"] for k in registry["keys"] if k["name"].startswith(used) and k["default"] and k["name"] not in base}
+        many = base | {
+            k["name"]: k["default"]
+            for k in registry["keys"]
+            if k["name"].startswith(used) and k["default"] and k["name"] not in base
+        }
         self.assertRegex(run_id(base), "^[0-9a-f]{16}$")
         for seed in range(3):
             order = list(many.items())
@@ -280,7 +301,7 @@ class Commands(Case):
 
 def other(key: dict) -> str:
     """A value of a key of `list --json` that is valid and not its default."""
-    now, low, high = key["default"], key["lo"], key["hi"]
+    now, high = key["default"], key["hi"]
     if key["type"] == "boolean":
         return "false" if now == "true" else "true"
     if key["type"] == "text":

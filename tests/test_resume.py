@@ -1,4 +1,5 @@
-"""The same bits with any number of threads and after any interruption; a checkpoint at other lengths: python tests/test_resume.py"""
+"""The same bits with any number of threads and after any interruption; a checkpoint at other lengths:
+python tests/test_resume.py"""
 
 import json
 import os
@@ -9,11 +10,17 @@ import unittest
 
 from program import BINARY, Case, arrays, checkpoint, differing, state
 
-LISTOPS = {"task": "listops", "induction.length": None, "listops.depth": 4, "listops.min_length": 20, "listops.max_length": 60}
+LISTOPS = {
+    "task": "listops",
+    "induction.length": None,
+    "listops.depth": 4,
+    "listops.min_length": 20,
+    "listops.max_length": 60,
+}
 
 
 class Bits(Case):
-    def same(self, a, b, parameters_only=False):
+    def same(self, a, b):
         """Two runs that may differ in nothing but their times."""
         for path in (a, b):
             self.assertEqual(state(path), "complete")
@@ -46,7 +53,7 @@ class Bits(Case):
 
 class Resume(Case):
     def killed(self, at_step: int, **keys) -> int:
-        """Starts a run, kills it when a checkpoint of at least `at_step` is there; the step of the checkpoint that is left."""
+        """Kills a run when a checkpoint of at least `at_step` is there; the step of the checkpoint that is left."""
         path = checkpoint(self.results(**keys))
         process = subprocess.Popen([BINARY, *self.train_words(**keys)], cwd=self.tmp, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 120
@@ -86,8 +93,8 @@ class Resume(Case):
 
     def test_buffers_best_plateau_and_a_finite_training_set(self):
         self.interrupted(
-            300, **{"model.norm": "batch", "train.select": "best", "train.schedule": "plateau", "train.plateau_patience": 1,
-                    "induction.train_size": 50, "model.d_model": 32, "run.report_every": 7}
+            300, **{"model.norm": "batch", "train.select": "best", "train.schedule": "plateau",
+                    "train.plateau_patience": 1, "induction.train_size": 50, "model.d_model": 32, "run.report_every": 7}
         )  # fmt: skip
 
     def test_hybrid_on_listops(self):
@@ -116,14 +123,18 @@ class OtherLengths(Case):
             for length in (64, 256, 1024):
                 with self.subTest(variant=variant["name"], length=length):
                     more = [] if length == 64 else ["--induction.length", length]
-                    told = json.loads(self.good("eval", path, "--json", "--examples", 8, "--out", self.tmp / "there.h5", *more))
+                    told = json.loads(
+                        self.good("eval", path, "--json", "--examples", 8, "--out", self.tmp / "there.h5", *more)
+                    )
                     self.assertEqual((told["length"], told["examples"]), (length, 8))
                     self.assertTrue(0 < told["loss"] < 20, told)
                     self.assertEqual(state(self.tmp / "there.h5"), "complete")
                     self.assertEqual(arrays(self.tmp / "there.h5", "eval")["loss"].tolist(), [told["loss"]])
                     trained = trained or told["loss"]
             row = arrays(path.with_name(path.name.replace(".ckpt", "")), "eval")
-            self.assertEqual(row["loss"][row["split"] == b"test"].tolist(), [trained], "eval repeats the test of the run")
+            self.assertEqual(
+                row["loss"][row["split"] == b"test"].tolist(), [trained], "eval repeats the test of the run"
+            )
 
 
 if __name__ == "__main__":

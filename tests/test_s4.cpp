@@ -80,7 +80,8 @@ OpCase op_case(const KernelCase& c) {
     SsmOptions options = c.options;
     const Index M = c.M;
     if (!c.dplr && options.lambda.empty())
-      for (Index m = 0; m < M; ++m) options.lambda.emplace_back(-0.5 - 0.1 * static_cast<double>(m), options.real ? 0 : 0.3 + 2.0 * static_cast<double>(m));
+      for (Index m = 0; m < M; ++m)
+        options.lambda.emplace_back(-0.5 - 0.1 * static_cast<double>(m), options.real ? 0 : 0.3 + 2.0 * static_cast<double>(m));
     SsmParams p = declare_ssm(n, c.H, options, "test");
     p.wide = c.dplr;
     return c.dplr ? s4_kernel(n, p, c.T) : s4d_kernel(n, p, c.T);
@@ -95,7 +96,8 @@ SsmOptions with(std::function<void(SsmOptions&)> change) {
   change(o);
   return o;
 }
-SsmOptions low_rank(const char* kind, Index N, std::function<void(SsmOptions&)> change = [](SsmOptions&) {}) {
+SsmOptions low_rank(
+    const char* kind, Index N, std::function<void(SsmOptions&)> change = [](SsmOptions&) {}) {
   return with([&](SsmOptions& o) {
     const Dplr d = dplr(kind, N, true);
     o.disc = "bilinear";
@@ -175,7 +177,8 @@ TEST(S4, GoldenNumbers) {
     Probe probe(test_device().exec(), o);
     probe.params().set("kernel.inv_dt", {std::log(.1)});
     probe.params().set("kernel.C", {1, .5, -.3, .2});
-    expect_near(probe.forward({}), {-.159800084, .062357129, .124474562, .111931936, .071358447, .026603722, -.011480514, -.039146443}, "K");
+    expect_near(probe.forward({}), {-.159800084, .062357129, .124474562, .111931936, .071358447, .026603722, -.011480514, -.039146443},
+                "K");
     probe.backward(cosines(8));
     const auto grad = [&](const char* name) { return probe.params().get_grad(name); };
     expect_near(grad("kernel.C"), {.457524328, -.29619779, .575394661, -.073066478}, "dC~");
@@ -198,7 +201,8 @@ TEST(S4D, LongKernel) {
   std::vector<double> expected(K.size());
   for (Index h = 0; h < H; ++h)
     for (Index n = 0; n < M; ++n) {
-      const Cx a{-std::exp(re[at(n)]), -im[at(n)]}, z = std::exp(dt[at(h)]) * a, w = (std::exp(z) - 1.0) / a * Cx(C[at(2 * (h * M + n))], C[at(2 * (h * M + n) + 1)]);
+      const Cx a{-std::exp(re[at(n)]), -im[at(n)]}, z = std::exp(dt[at(h)]) * a,
+                                                    w = (std::exp(z) - 1.0) / a * Cx(C[at(2 * (h * M + n))], C[at(2 * (h * M + n) + 1)]);
       for (Index l = 0; l < T; ++l) expected[at(h * T + l)] += 2 * (w * std::exp(z * static_cast<double>(l))).real();
     }
   EXPECT_LT(relative_error(K, expected), kDouble ? 1e-11 : 2e-6);

@@ -89,8 +89,8 @@ INSTANTIATE_TEST_SUITE_P(
                       ScanCase{"defaults", 1, 2, 18, 16}, ScanCase{"many_states", 1, 3, 2, 64}, ScanCase{"three_chunks", 1, 67, 2, 2},
                       ScanCase{"many_groups", 1, 2, 150, 1}, ScanCase{"constant_delta", 2, 33, 2, 3, false},
                       ScanCase{"constant_B", 2, 33, 2, 3, true, false}, ScanCase{"constant_C", 2, 33, 2, 3, true, true, false},
-                      ScanCase{"time_invariant", 1, 3, 17, 3, false, false, false}, ScanCase{"no_gate", 1, 31, 3, 3, true, true, true, false},
-                      ScanCase{"bare", 2, 3, 17, 1, false, false, false, false}),
+                      ScanCase{"time_invariant", 1, 3, 17, 3, false, false, false},
+                      ScanCase{"no_gate", 1, 31, 3, 3, true, true, true, false}, ScanCase{"bare", 2, 3, 17, 1, false, false, false, false}),
     [](const auto& each) { return each.param.name; });
 
 TEST(SelectiveScan, LongMemory) {  // slow modes: a rounding of the decay must not grow with the length
@@ -112,8 +112,8 @@ TEST(SelectiveScan, GoldenNumbers) {
                          grid(4, 2, [](double t, double n) { return std::sin(0.3 * t + n); }),
                          grid(4, 2, [](double t, double n) { return std::cos(0.2 * t * n); }),
                          grid(4, 2, [](double t, double d) { return std::sin(0.4 * t - d); })};
-  expect_near(probe.forward(inputs),
-              {-.209733394, -.18730619, -.136370153, -.09616371, .145753781, .091025475, .23420935, .054516864}, "out");
+  expect_near(probe.forward(inputs), {-.209733394, -.18730619, -.136370153, -.09616371, .145753781, .091025475, .23420935, .054516864},
+              "out");
   const Arrays g = probe.backward(std::vector<double>(8, 1.0));
   expect_near(g[0], {-.283254295, -.264145397, -.052091333, -.198386353, .159286623, -.150335087, .388588957, -.091566865}, "du");
   expect_near(g[1], {-.04247324, -.12003275, .027957537, -.01197384, .021702888, .032184612, -.00450607, .008018445}, "ddelta");

@@ -97,8 +97,7 @@ void check_views(const std::string& name, const Knob& view) {
     }
     EXPECT_LT(relative_error(y, y0), kDouble ? 1e-10 : 1e-5) << value << " against " << view.values[0];
     ASSERT_EQ(g.size(), g0.size());
-    for (std::size_t k = 0; k < g.size(); ++k)
-      EXPECT_LT(relative_error(g[k], g0[k]), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
+    for (std::size_t k = 0; k < g.size(); ++k) EXPECT_LT(relative_error(g[k], g0[k]), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
   }
 }
 

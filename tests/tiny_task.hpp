@@ -28,16 +28,16 @@ struct TinyTask final : Task {
     for (int t = 0; t < n; ++t)
       if (made.features)
         for (int f = 0; f < made.features; ++f) e.features.push_back(static_cast<float>(rng.normal()));
-      else
-        e.tokens.push_back(1 + static_cast<int>(rng.below(10)));
+      else e.tokens.push_back(1 + static_cast<int>(rng.below(10)));
     if (made.target == Target::pairs)
       for (int t = length(); t > 0; --t) e.second.push_back(1 + static_cast<int>(rng.below(10)));
-    if (made.target == Target::regression)
-      e.values = {static_cast<float>(rng.normal()), static_cast<float>(rng.normal())};
+    if (made.target == Target::regression) e.values = {static_cast<float>(rng.normal()), static_cast<float>(rng.normal())};
     else if (made.target == Target::positions)
       for (int t = 0; t < n; ++t) e.targets.push_back(t % 3 ? static_cast<int>(rng.below(5)) : -1);
     else
-      e.targets = {made.features ? static_cast<int>(rng.below(5)) : made.target == Target::pairs ? e.tokens[0] > e.second[0] : e.tokens[0] % 5};
+      e.targets = {made.features                  ? static_cast<int>(rng.below(5))
+                   : made.target == Target::pairs ? e.tokens[0] > e.second[0]
+                                                  : e.tokens[0] % 5};
     e.slices = {n * 2 > made.max_length};
   }
 };

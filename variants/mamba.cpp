@@ -20,7 +20,9 @@ struct Mamba final : Variant {
 
   std::string about() const override { return "Mamba: selective state space S6, gated, with a short convolution (Gu & Dao 2023)"; }
   void knobs(Knobs& k) override {
-    k("d_state", d_state, {1, 2, 4, 8, 16, 64}).range(1, 1024).note("states N per channel", "350M LM perplexity, N 1 to 16: 9.73 9.40 9.09 8.84 8.71");
+    k("d_state", d_state, {1, 2, 4, 8, 16, 64})
+        .range(1, 1024)
+        .note("states N per channel", "350M LM perplexity, N 1 to 16: 9.73 9.40 9.09 8.84 8.71");
     k("expand", expand, {1, 2, 4}).range(1, 16).note("inner width E over D");
     k("d_conv", d_conv, {2, 3, 4}).range(1, 16).note("width of the causal convolution");
     k("dt_rank", dt_rank, {0, 1, 2, 4, 8}).range(0, 65536).note("rank of the projection to delta, 0: D/16", "rank 1 8.97, 4 8.91, 64 8.71");

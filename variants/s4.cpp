@@ -64,9 +64,8 @@ struct S4 final : Variant {
     return ssm_output(n, fft_conv(n, u, s4_kernel(n, p, u.T()), D, view), glu);
   }
 
-  // Dense powers of the whole N x N transition, conjugate modes written out.
-  using Cx = std::complex<double>;
-  using Matrix = std::vector<Cx>;
+  // Dense powers over the reals: a mode x = a + ib is two coordinates (all a, then all b), a pair of conjugate modes counts twice.
+  using Matrix = std::vector<double>;
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
   static Matrix product(const Matrix& a, const Matrix& b, Index N) {
     Matrix c(at(N * N));
@@ -85,7 +84,7 @@ struct S4 final : Variant {
       for (Index j = 0; j < columns; ++j) std::swap(r[at(k * columns + j)], r[at(pivot * columns + j)]);
       for (Index i = 0; i < N; ++i) {
         if (i == k) continue;
-        const Cx f = m[at(i * N + k)] / m[at(k * N + k)];
+        const double f = m[at(i * N + k)] / m[at(k * N + k)];
         for (Index j = k; j < N; ++j) m[at(i * N + j)] -= f * m[at(k * N + j)];
         for (Index j = 0; j < columns; ++j) r[at(i * columns + j)] -= f * r[at(k * columns + j)];
       }
@@ -95,54 +94,66 @@ struct S4 final : Variant {
     return r;
   }
 
+  // The kernels of channel h, T taps each, from C~ of length l_max.
+  std::vector<Matrix> dense_kernels(const SsmReader& r, Index h, Index T, Index l_max) const {
+    const Index M = r.M, N = 2 * M, ranks = init == "legt" ? 2 : 1;
+    const double dt = r.delta(h);
+    Matrix a(at(N * N)), minus(at(N * N)), plus(at(N * N)), B(at(N));
+    for (Index n = 0; n < M; ++n) {
+      const std::complex<double> lambda = r.a(h, n), b = r.b(h, n);
+      a[at(n * N + n)] = a[at((M + n) * N + M + n)] = lambda.real();
+      a[at(n * N + M + n)] = -lambda.imag();
+      a[at((M + n) * N + n)] = lambda.imag();
+      B[at(n)] = dt * b.real();
+      B[at(M + n)] = dt * b.imag();
+    }
+    for (Index k = 0; k < ranks; ++k) {
+      const auto P = [&](Index i) { return i < M ? r.p(k, h, i).real() : r.p(k, h, i - M).imag(); };
+      for (Index i = 0; i < N; ++i)
+        for (Index j = 0; j < N; ++j) a[at(i * N + j)] -= 2 * P(i) * P(j);
+    }
+    for (Index i = 0; i < N * N; ++i) {
+      minus[at(i)] = (i % (N + 1) == 0 ? 1 : 0) - dt / 2 * a[at(i)];
+      plus[at(i)] = (i % (N + 1) == 0 ? 1 : 0) + dt / 2 * a[at(i)];
+    }
+    const Matrix A = solve(minus, plus, N, N), drive = solve(minus, B, N, 1);
+    Matrix power, base = A;
+    for (Index e = l_max;;) {
+      if (e % 2) power = power.empty() ? base : product(power, base, N);
+      if ((e /= 2) == 0) break;
+      base = product(base, base, N);
+    }
+    std::vector<Matrix> kernels;
+    for (Index k = 0; k < (bidirectional ? 2 : 1); ++k) {
+      Matrix system(at(N * N)), tilde(at(N)), state = drive, K;
+      for (Index n = 0; n < M; ++n) {
+        tilde[at(n)] = 2 * r.out(k, h, n).real();
+        tilde[at(M + n)] = -2 * r.out(k, h, n).imag();
+      }
+      for (Index i = 0; i < N; ++i)
+        for (Index j = 0; j < N; ++j) system[at(i * N + j)] = (i == j ? 1 : 0) - power[at(j * N + i)];
+      const Matrix C = solve(system, tilde, N, 1);
+      for (Index t = 0; t < T; ++t) {
+        Matrix next(at(N));
+        double sum = 0;
+        for (Index i = 0; i < N; ++i) {
+          sum += C[at(i)] * state[at(i)];
+          for (Index j = 0; j < N; ++j) next[at(i)] += A[at(i * N + j)] * state[at(j)];
+        }
+        K.push_back(sum);
+        state = next;
+      }
+      kernels.push_back(K);
+    }
+    return kernels;
+  }
+
   void reference(Case& c) const override {
-    const Index H = c.D, M = d_state / 2, N = 2 * M, ranks = init == "legt" ? 2 : 1;
-    const SsmReader r{c, H, M, n_ssm ? n_ssm : H, dt_transform == "softplus", false};
+    const Index H = c.D;
+    const SsmReader r{c, H, d_state / 2, n_ssm ? n_ssm : H, dt_transform == "softplus", false};
     std::vector<double> y(c.x.size());
     for (Index h = 0; h < H; ++h) {
-      const double dt = r.delta(h);
-      const auto both = [&](Index n, auto read) { return n < M ? read(n) : std::conj(read(n - M)); };
-      Matrix minus(at(N * N)), plus(at(N * N)), B(at(N)), identity(at(N * N));
-      for (Index i = 0; i < N; ++i) {
-        B[at(i)] = dt * both(i, [&](Index n) { return r.b(h, n); });
-        for (Index j = 0; j < N; ++j) {
-          Cx a = i == j ? both(i, [&](Index n) { return r.a(h, n); }) : 0;
-          for (Index k = 0; k < ranks; ++k) {
-            const auto P = [&](Index n) { return r.p(k, h, n); };
-            a -= both(i, P) * std::conj(both(j, P));
-          }
-          identity[at(i * N + j)] = i == j;
-          minus[at(i * N + j)] = identity[at(i * N + j)] - dt / 2 * a;
-          plus[at(i * N + j)] = identity[at(i * N + j)] + dt / 2 * a;
-        }
-      }
-      const Matrix A = solve(minus, plus, N, N), drive = solve(minus, B, N, 1);
-      Matrix power = identity, base = A;
-      for (Index e = c.l_max; e > 0; e /= 2) {
-        if (e % 2) power = product(power, base, N);
-        if (e > 1) base = product(base, base, N);
-      }
-      std::vector<std::vector<double>> K;
-      for (Index k = 0; k < (bidirectional ? 2 : 1); ++k) {
-        Matrix system(at(N * N)), tilde(at(N));
-        for (Index i = 0; i < N; ++i) {
-          tilde[at(i)] = both(i, [&](Index n) { return r.out(k, h, n); });
-          for (Index j = 0; j < N; ++j) system[at(i * N + j)] = identity[at(i * N + j)] - power[at(j * N + i)];
-        }
-        const Matrix C = solve(system, tilde, N, 1);
-        Matrix state = drive;
-        K.emplace_back();
-        for (Index t = 0; t < c.T; ++t) {
-          Cx sum = 0;
-          Matrix next(at(N));
-          for (Index i = 0; i < N; ++i) {
-            sum += C[at(i)] * state[at(i)];
-            for (Index j = 0; j < N; ++j) next[at(i)] += A[at(i * N + j)] * state[at(j)];
-          }
-          K.back().push_back(sum.real());
-          state = next;
-        }
-      }
+      const std::vector<Matrix> K = dense_kernels(r, h, c.T, c.l_max);
       for (Index b = 0; b < c.B; ++b)
         for (Index t = 0; t < c.T; ++t) {
           const auto x = [&](Index s) { return c.x[at((b * c.T + s) * H + h)]; };

@@ -42,7 +42,12 @@ struct Outcome {
 class Bench {
  public:
   Bench(const BenchOptions& options, Device& device, Record& record)
-      : options_(options), device_(device), record_(record), config_(bench_config(options)), cases_(bench_cases(options)), outcomes_(cases_.size()) {}
+      : options_(options),
+        device_(device),
+        record_(record),
+        config_(bench_config(options)),
+        cases_(bench_cases(options)),
+        outcomes_(cases_.size()) {}
 
   int run() {
     if (options_.ceilings) ceilings();
@@ -75,8 +80,11 @@ class Bench {
 
   void check(const std::string& name) {
     const CheckReport report = self_check(name, config_.variant_knobs, device_.exec());
-    record_.tree().row("/check/variants", {{"variant", name}, {"reference_err", report.reference_error}, {"streaming_err", report.streaming_error},
-                                           {"tolerance", report.tolerance}, {"passed", report.passed}});
+    record_.tree().row("/check/variants", {{"variant", name},
+                                           {"reference_err", report.reference_error},
+                                           {"streaming_err", report.streaming_error},
+                                           {"tolerance", report.tolerance},
+                                           {"passed", report.passed}});
     if (!report.passed) refused_[name] = report.text;
   }
 
@@ -126,9 +134,11 @@ class Bench {
     for ([[maybe_unused]] auto _ : state) {
       double pass = 0;
       rig->parts(r, [&](const std::string& part, const std::function<void()>& launch) {
-        const double one = seconds_of(device_, [&] {
-          for (Index k = 0; k < out.calls; ++k) launch();
-        }) / static_cast<double>(out.calls);
+        const double one = seconds_of(device_,
+                                      [&] {
+                                        for (Index k = 0; k < out.calls; ++k) launch();
+                                      }) /
+                           static_cast<double>(out.calls);
         out.seconds[part].push_back(one);
         pass += one;
       });
@@ -154,16 +164,31 @@ class Bench {
     const BenchCase& c = cases_[i];
     const Outcome& out = outcomes_[i];
     Tree& tree = record_.tree();
-    tree.row("/bench", {{"order", i}, {"case", c.name()}, {"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"B", c.B}, {"T", c.T},
-                        {"D", c.D}, {"depth", c.level == "step" ? config_.model.depth : 1}, {"tokens", out.tokens}, {"flops", out.work.flops},
-                        {"exps", out.work.exps}, {"bytes", out.work.bytes, "B"}, {"planned", out.planned, "B"}, {"high_water", out.high_water, "B"},
-                        {"state", out.state}, {"reason", out.reason}});
+    tree.row("/bench", {{"order", i},
+                        {"case", c.name()},
+                        {"level", c.level},
+                        {"variant", c.variant},
+                        {"mode", c.mode},
+                        {"B", c.B},
+                        {"T", c.T},
+                        {"D", c.D},
+                        {"depth", c.level == "step" ? config_.model.depth : 1},
+                        {"tokens", out.tokens},
+                        {"flops", out.work.flops},
+                        {"exps", out.work.exps},
+                        {"bytes", out.work.bytes, "B"},
+                        {"planned", out.planned, "B"},
+                        {"high_water", out.high_water, "B"},
+                        {"state", out.state},
+                        {"reason", out.reason}});
     for (const auto& [part, samples] : out.seconds) {
       const std::string phase = c.name() + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
       record_.timing(phase, {samples, kTimingMethod, out.warmup, part == "all" ? out.first_call : 0});
-      for (const auto& [name, value] : std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
+      for (const auto& [name, value] :
+           std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
         tree.set(path, name, value);
-      for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}}) tree.set(path, name, value);
+      for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}})
+        tree.set(path, name, value);
     }
   }
 

@@ -10,16 +10,16 @@
 namespace ssm {
 
 struct BenchOptions {
-  KeyValues keys;                                   // model.*, train.*, <variant>.<knob>, as for `train`
-  std::vector<std::string> variants;                // empty: all
-  std::vector<std::string> levels = {"mixer"};      // of op, mixer, step
+  KeyValues keys;                                                              // model.*, train.*, <variant>.<knob>, as for `train`
+  std::vector<std::string> variants;                                           // empty: all
+  std::vector<std::string> levels = {"mixer"};                                 // of op, mixer, step
   std::vector<std::string> modes = {"forward", "forward_backward", "decode"};  // of the mixer level
   std::vector<Index> B = {16}, T = {1024}, D = {128};
   int samples = 20;
   std::uint64_t order_seed = 1;
   bool check = true, ceilings = true;
-  bool quiet = false;                               // no table on stdout
-  std::vector<std::string> benchmark_flags;         // --benchmark_filter=..., passed through
+  bool quiet = false;                        // no table on stdout
+  std::vector<std::string> benchmark_flags;  // --benchmark_filter=..., passed through
 };
 
 // All points of the grid, in the order they will run. Throws BadInput naming an unknown variant, level or mode, or an extent below 1.

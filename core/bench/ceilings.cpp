@@ -29,18 +29,20 @@ constexpr int kExpWidth = kOnHost ? 256 : 1;
 constexpr Index kExpRounds = 1024;
 
 void copy(const Run& r, const Real* x, Real* y, Index count) {
-  each("ssm::ceiling_copy", r, count, KOKKOS_LAMBDA(const Index i) { y[i] = x[i]; });
+  each(
+      "ssm::ceiling_copy", r, count, KOKKOS_LAMBDA(const Index i) { y[i] = x[i]; });
 }
 
 // Every work item walks a small block again and again: memory stays out of it.
 void exponentials(const Run& r, Real* x, Index items) {
-  launch("ssm::ceiling_exp", r, items, KOKKOS_LAMBDA(const Index i) {
-    Real v[kExpWidth];
-    for (int l = 0; l < kExpWidth; ++l) v[l] = x[i * kExpWidth + l];
-    for (Index round = 0; round < kExpRounds; ++round)
-      for (int l = 0; l < kExpWidth; ++l) v[l] = exp2_decay(v[l] * Real(-0.3));
-    for (int l = 0; l < kExpWidth; ++l) x[i * kExpWidth + l] = v[l];
-  });
+  launch(
+      "ssm::ceiling_exp", r, items, KOKKOS_LAMBDA(const Index i) {
+        Real v[kExpWidth];
+        for (int l = 0; l < kExpWidth; ++l) v[l] = x[i * kExpWidth + l];
+        for (Index round = 0; round < kExpRounds; ++round)
+          for (int l = 0; l < kExpWidth; ++l) v[l] = exp2_decay(v[l] * Real(-0.3));
+        for (int l = 0; l < kExpWidth; ++l) x[i * kExpWidth + l] = v[l];
+      });
 }
 
 }  // namespace ceilings
@@ -55,7 +57,8 @@ std::vector<Ceiling> measure_ceilings(Device& device, int samples) {
     const Memory pair("ssm::ceiling", 2 * count * kBytes);
     fill_bytes(pair.as<void>(), 0, pair.bytes());
     Real* x = pair.as<Real>();
-    out.push_back(ceiling(device, "copy", "B", 2.0 * static_cast<double>(count * kBytes), samples, [&] { ceilings::copy(r, x, x + count, count); }));
+    out.push_back(
+        ceiling(device, "copy", "B", 2.0 * static_cast<double>(count * kBytes), samples, [&] { ceilings::copy(r, x, x + count, count); }));
   }
   {
     const Index size = kOnHost ? 1024 : 8192, count = size * size;

@@ -41,9 +41,12 @@ struct MixerRig : Rig {
   Mode mode;
 
   MixerRig(const BenchCase& c, const VariantKnobs& knobs, Device& device)
-      : variant(make_variant(c.variant, knobs)), state_memory("ssm::step_state", sizeof(StepState)),
+      : variant(make_variant(c.variant, knobs)),
+        state_memory("ssm::step_state", sizeof(StepState)),
         lengths("ssm::lengths", c.B * static_cast<Index>(sizeof(std::int32_t))),
-        mode(c.mode == "decode" ? Mode::stream : c.mode == "forward" ? Mode::evaluate : Mode::train) {
+        mode(c.mode == "decode"    ? Mode::stream
+             : c.mode == "forward" ? Mode::evaluate
+                                   : Mode::train) {
     if (mode == Mode::stream) {
       if (const Answer a = variant->causal(); !a.yes) throw Unsupported("does not stream: " + a.reason);
       if (const Answer a = variant->streams(); !a.yes) throw Unsupported("does not stream: " + a.reason);

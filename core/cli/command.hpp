@@ -11,8 +11,8 @@
 namespace ssm {
 
 struct Arguments {
-  KeyValues keys;                                        // of config files, then of the command line
-  boost::program_options::variables_map own;             // the command's own options and positional arguments
+  KeyValues keys;                             // of config files, then of the command line
+  boost::program_options::variables_map own;  // the command's own options and positional arguments
   int argc = 0;
   const char* const* argv = nullptr;
   bool flag(const char* name) const { return own.count(name) && own[name].as<bool>(); }

@@ -40,7 +40,8 @@ void write(const Config& config, const TaskInfo& info, Split split, Index count,
   t.set("/", "split", split_name(split));
   for (const auto& [key, value] : config.resolved())
     if (key.rfind(config.task_name + ".", 0) == 0 || key == "seed.data") t.set("/config", key, value);
-  if (info.features) t.put("/features", Array(s.features)); else t.put("/tokens", Array(s.tokens));
+  if (info.features) t.put("/features", Array(s.features));
+  else t.put("/tokens", Array(s.tokens));
   t.put("/offsets", Array(s.offsets));
   t.put("/targets", Array(s.targets));
   t.put("/target_offsets", Array(s.target_offsets));
@@ -60,8 +61,9 @@ void statistics(const Task& task, const TaskInfo& info, Split split, Index count
   }
   std::sort(lengths.begin(), lengths.end());
   const auto quantile = [&](double q) { return lengths[static_cast<std::size_t>(q * static_cast<double>(lengths.size() - 1))]; };
-  std::printf("length  mean %.1f  p5 %.0f  p25 %.0f  p50 %.0f  p75 %.0f  p95 %.0f\n", std::accumulate(lengths.begin(), lengths.end(), 0.0) / static_cast<double>(count),
-              quantile(.05), quantile(.25), quantile(.5), quantile(.75), quantile(.95));
+  std::printf("length  mean %.1f  p5 %.0f  p25 %.0f  p50 %.0f  p75 %.0f  p95 %.0f\n",
+              std::accumulate(lengths.begin(), lengths.end(), 0.0) / static_cast<double>(count), quantile(.05), quantile(.25), quantile(.5),
+              quantile(.75), quantile(.95));
   const double total = static_cast<double>(std::accumulate(labels.begin(), labels.end(), Index{0}));
   if (info.target != Target::regression && labels.size() <= 64) {
     std::printf("labels ");
@@ -93,11 +95,13 @@ int data(const Arguments& arguments) {
     return 0;
   }
   std::printf("%s: %s\n", config.task_name.c_str(), info.about.c_str());
-  for (const Reference& r : info.references) std::printf("  %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
+  for (const Reference& r : info.references)
+    std::printf("  %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
   Example e;
   for (Index i = 0; i < std::min<Index>(count, 3); ++i) {
     config.task->example(split, i, e);
-    std::printf("\nexample %lld of %s, length %zu\n%s\n", static_cast<long long>(i), split_name(split), e.tokens.size(), config.task->show(e).c_str());
+    std::printf("\nexample %lld of %s, length %zu\n%s\n", static_cast<long long>(i), split_name(split), e.tokens.size(),
+                config.task->show(e).c_str());
   }
   std::printf("\nstatistics of %lld examples\n", static_cast<long long>(count));
   statistics(*config.task, info, split, count);

@@ -33,9 +33,7 @@ struct Description {
   double tokens() const {
     return static_cast<double>(config.train.steps) * config.train.accumulate * static_cast<double>(net->rows * net->T);
   }
-  Index state_numbers() {
-    return model.streams().yes ? model.make(Mode::stream, 1, 1)->net.state_numbers() : -1;
-  }
+  Index state_numbers() { return model.streams().yes ? model.make(Mode::stream, 1, 1)->net.state_numbers() : -1; }
   Index parameter_bytes() const { return 4 * model.params.padded_size() * static_cast<Index>(sizeof(Real)); }
 };
 
@@ -52,15 +50,23 @@ nlohmann::json to_json(Description& d) {
   j["layers"] = d.model.layers;
   j["parameter_count"] = d.model.params.count();
   for (const ParamInfo& p : d.model.params.all())
-    j["parameters"].push_back({{"name", p.name}, {"shape", p.shape}, {"group", p.group.name}, {"trained", p.trained}, {"lr", d.learning_rate(p)}, {"decay", d.decay(p)}});
+    j["parameters"].push_back({{"name", p.name},
+                               {"shape", p.shape},
+                               {"group", p.group.name},
+                               {"trained", p.trained},
+                               {"lr", d.learning_rate(p)},
+                               {"decay", d.decay(p)}});
   for (const auto& op : d.net->net.ops()) {
     const Cost c = op->cost();
-    j["ops"].push_back({{"op", op->name()}, {"forward", {{"flops", c.forward.flops}, {"exps", c.forward.exps}, {"bytes", c.forward.bytes}}},
+    j["ops"].push_back({{"op", op->name()},
+                        {"forward", {{"flops", c.forward.flops}, {"exps", c.forward.exps}, {"bytes", c.forward.bytes}}},
                         {"backward", {{"flops", c.backward.flops}, {"exps", c.backward.exps}, {"bytes", c.backward.bytes}}}});
   }
   const Net::Bytes& b = d.net->net.bytes();
-  j["memory"] = {{"parameters", d.parameter_bytes()}, {"activations", b.activations}, {"activation_gradients", b.gradients}, {"scratch", b.scratch},
-                 {"batch", d.net->slot_bytes()}, {"total", d.parameter_bytes() + b.total() + d.net->slot_bytes()}, {"without_reuse", b.without_reuse}};
+  j["memory"] = {{"parameters", d.parameter_bytes()},   {"activations", b.activations},
+                 {"activation_gradients", b.gradients}, {"scratch", b.scratch},
+                 {"batch", d.net->slot_bytes()},        {"total", d.parameter_bytes() + b.total() + d.net->slot_bytes()},
+                 {"without_reuse", b.without_reuse}};
   j["tokens"] = d.tokens();
   j["rows"] = d.net->rows, j["length"] = d.net->T;
   const Index state = d.state_numbers();
@@ -73,8 +79,8 @@ nlohmann::json to_json(Description& d) {
 void print(Description& d) {
   std::printf("run %s   layers", d.config.run_id().c_str());
   for (const std::string& l : d.model.layers) std::printf(" %s", l.c_str());
-  std::printf("   batch %lld rows x %lld\n\n%-44s %-14s %-10s %10s %8s\n", static_cast<long long>(d.net->rows), static_cast<long long>(d.net->T), "parameter",
-              "shape", "group", "lr", "decay");
+  std::printf("   batch %lld rows x %lld\n\n%-44s %-14s %-10s %10s %8s\n", static_cast<long long>(d.net->rows),
+              static_cast<long long>(d.net->T), "parameter", "shape", "group", "lr", "decay");
   for (const ParamInfo& p : d.model.params.all()) {
     std::printf("%-44s %-14s %-10s %10s %8s\n", p.name.c_str(), shape_text(p.shape).c_str(), p.trained ? p.group.name.c_str() : "buffer",
                 number_text(d.learning_rate(p)).c_str(), number_text(d.decay(p)).c_str());
@@ -83,7 +89,8 @@ void print(Description& d) {
   std::printf("\n%-28s %12s %12s %12s %12s   (of one step, forward | backward)\n", "op", "GFLOP", "Mexp", "MiB", "GFLOP bwd");
   for (const auto& op : d.net->net.ops()) {
     const Cost c = op->cost();
-    std::printf("%-28s %12.4g %12.4g %12.4g %12.4g\n", op->name(), c.forward.flops / 1e9, c.forward.exps / 1e6, c.forward.bytes / 1048576, c.backward.flops / 1e9);
+    std::printf("%-28s %12.4g %12.4g %12.4g %12.4g\n", op->name(), c.forward.flops / 1e9, c.forward.exps / 1e6, c.forward.bytes / 1048576,
+                c.backward.flops / 1e9);
   }
   const Net::Bytes& b = d.net->net.bytes();
   const auto line = [](const char* name, Index bytes) { std::printf("%-28s %s\n", name, bytes_text(static_cast<double>(bytes)).c_str()); };
@@ -95,28 +102,29 @@ void print(Description& d) {
   line("batch", d.net->slot_bytes());
   line("activations without reuse", b.without_reuse);
   const Index state = d.state_numbers();
-  std::printf("\nparameters %s   tokens of the run %s (padded)   streaming %s\n", count_text(static_cast<double>(d.model.params.count())).c_str(),
-              count_text(d.tokens()).c_str(),
-              state < 0 ? d.model.streams().reason.c_str() : ("state " + bytes_text(static_cast<double>(state * static_cast<Index>(sizeof(Real)))) + " a sequence").c_str());
+  std::printf("\nparameters %s   tokens of the run %s (padded)   streaming %s\n",
+              count_text(static_cast<double>(d.model.params.count())).c_str(), count_text(d.tokens()).c_str(),
+              state < 0 ? d.model.streams().reason.c_str()
+                        : ("state " + bytes_text(static_cast<double>(state * static_cast<Index>(sizeof(Real)))) + " a sequence").c_str());
 }
 
 int describe(const Arguments& arguments) {
   if (arguments.flag("run-id")) return std::printf("%s\n", Config(arguments.keys).run_id().c_str()), 0;
   Description d(arguments.keys);
-  if (arguments.flag("json"))
-    std::printf("%s\n", to_json(d).dump(1).c_str());
-  else
-    print(d);
+  if (arguments.flag("json")) std::printf("%s\n", to_json(d).dump(1).c_str());
+  else print(d);
   return 0;
 }
 
 }  // namespace
 
-static const RegisterCommand registered({"describe", "parameters, ops with costs, memory plan, tokens and id of a run, without running it",
+static const RegisterCommand registered({"describe",
+                                         "parameters, ops with costs, memory plan, tokens and id of a run, without running it",
                                          [](auto& o) {
                                            o.add_options()("json", boost::program_options::bool_switch(), "machine-readable");
                                            o.add_options()("run-id", boost::program_options::bool_switch(), "only the run id");
                                          },
-                                         {}, describe});
+                                         {},
+                                         describe});
 
 }  // namespace ssm

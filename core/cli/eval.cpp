@@ -25,9 +25,12 @@ KeyValues merged(const Checkpoint& c, const KeyValues& given) {
   const Config trained(keys);
   for (const auto& [key, value] : given) {
     const std::string section = key.substr(0, key.find('.'));
-    const bool of_model = section == "model" || key == "variant" || key == "depth" || key == "layers" || trained.variant_knobs.count(section);
+    const bool of_model =
+        section == "model" || key == "variant" || key == "depth" || key == "layers" || trained.variant_knobs.count(section);
     const bool view = trained.variant_knobs.count(section) && key == section + ".view";
-    if (of_model && !view) throw BadInput("--" + key + ": the model is that of the checkpoint; only the task, train.length, train.eval_batch, run.* and views may change");
+    if (of_model && !view)
+      throw BadInput("--" + key +
+                     ": the model is that of the checkpoint; only the task, train.length, train.eval_batch, run.* and views may change");
     if (key == "task" && value != trained.task_name)
       std::erase_if(keys, [&](const auto& k) { return k.first.rfind(trained.task_name + ".", 0) == 0; });
     keys.emplace_back(key, value);
@@ -78,23 +81,26 @@ int eval(const Arguments& arguments) {
     record->tree().set("/task", "name", config.task_name);
     record->tree().set("/task", "metric", model.info.metric);
     provenance(record->tree(), arguments.argc, arguments.argv,
-               {device.backend, device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
+               {device.backend, device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(),
+                config.run.gemm, device.threads});
     record->flush();  // an unwritable folder is found here, before the evaluation
   }
   const Score score = evaluate(*net, Run{device.exec(), Mode::evaluate, nullptr}, *config.task, model.info, split, examples);
 
-  nlohmann::json j = {{"checkpoint", path}, {"split", split_name(split)}, {"examples", score.examples}, {"labels", score.labels},
-                      {"length", T}, {"loss", score.loss}, {model.info.metric, score.metric}, {"slices", score.slices}, {"seconds", score.seconds}};
+  nlohmann::json j = {
+      {"checkpoint", path}, {"split", split_name(split)},      {"examples", score.examples}, {"labels", score.labels},  {"length", T},
+      {"loss", score.loss}, {model.info.metric, score.metric}, {"slices", score.slices},     {"seconds", score.seconds}};
   if (arguments.flag("json")) {
     std::printf("%s\n", j.dump(1).c_str());
   } else {
-    std::printf("%s on %lld %s examples of length %lld: loss %.4f  %s %.4f\n", config.task_name.c_str(), static_cast<long long>(score.examples), split_name(split),
-                static_cast<long long>(T), score.loss, model.info.metric.c_str(), score.metric);
+    std::printf("%s on %lld %s examples of length %lld: loss %.4f  %s %.4f\n", config.task_name.c_str(),
+                static_cast<long long>(score.examples), split_name(split), static_cast<long long>(T), score.loss, model.info.metric.c_str(),
+                score.metric);
     for (const auto& [name, value] : score.slices) std::printf("  %-24s %.4f\n", name.c_str(), value);
   }
   if (record) {
-    record->eval({checkpoint.attribute<std::int64_t>("step"), checkpoint.attribute<std::int64_t>("tokens_real"), checkpoint.attribute<double>("seconds"),
-                  split_name(split), score.examples, score.loss, score.metric, score.slices});
+    record->eval({checkpoint.attribute<std::int64_t>("step"), checkpoint.attribute<std::int64_t>("tokens_real"),
+                  checkpoint.attribute<double>("seconds"), split_name(split), score.examples, score.loss, score.metric, score.slices});
     record->end("complete");
   }
   return 0;
@@ -112,6 +118,7 @@ void options(boost::program_options::options_description& o) {
 
 }  // namespace
 
-static const RegisterCommand registered({"eval", "score a checkpoint, also on lengths it was not trained on", options, {"checkpoint"}, eval});
+static const RegisterCommand registered(
+    {"eval", "score a checkpoint, also on lengths it was not trained on", options, {"checkpoint"}, eval});
 
 }  // namespace ssm

@@ -11,8 +11,14 @@ namespace ssm {
 
 nlohmann::json knob_json(const std::string& name, const Knob& k) {
   static const char* kinds[] = {"integer", "real", "boolean", "text"};
-  nlohmann::json j = {{"name", name}, {"type", kinds[static_cast<int>(k.kind)]}, {"default", k.default_value}, {"values", k.values},
-                      {"view", k.is_view}, {"open", k.open_text}, {"help", k.help}, {"finding", k.finding}};
+  nlohmann::json j = {{"name", name},
+                      {"type", kinds[static_cast<int>(k.kind)]},
+                      {"default", k.default_value},
+                      {"values", k.values},
+                      {"view", k.is_view},
+                      {"open", k.open_text},
+                      {"help", k.help},
+                      {"finding", k.finding}};
   j["lo"] = std::isfinite(k.lo) ? nlohmann::json(k.lo) : nlohmann::json();
   j["hi"] = std::isfinite(k.hi) ? nlohmann::json(k.hi) : nlohmann::json();
   return j;
@@ -28,21 +34,30 @@ std::vector<Knob> knobs_of(Owner& owner) {
 }
 
 nlohmann::json all() {
-  nlohmann::json j = {{"git_sha", build_info.git_sha}, {"git_dirty", build_info.git_dirty}, {"variants", nlohmann::json::array()}, {"tasks", nlohmann::json::array()}, {"keys", nlohmann::json::array()}};
+  nlohmann::json j = {{"git_sha", build_info.git_sha},
+                      {"git_dirty", build_info.git_dirty},
+                      {"variants", nlohmann::json::array()},
+                      {"tasks", nlohmann::json::array()},
+                      {"keys", nlohmann::json::array()}};
   for (const std::string& name : VariantRegistry::get().names()) {
     const auto v = VariantRegistry::get().make(name, "variant");
     nlohmann::json knobs = nlohmann::json::array();
     for (const Knob& k : knobs_of(*v)) knobs.push_back(knob_json(k.name, k));
     const Block block = v->block();
-    j["variants"].push_back({{"name", name}, {"about", v->about()}, {"causal", v->causal().yes}, {"streams", v->streams().yes},
-                             {"block", {{"norm", block.norm}, {"place", block.place}, {"mlp", block.mlp}}}, {"knobs", knobs}});
+    j["variants"].push_back({{"name", name},
+                             {"about", v->about()},
+                             {"causal", v->causal().yes},
+                             {"streams", v->streams().yes},
+                             {"block", {{"norm", block.norm}, {"place", block.place}, {"mlp", block.mlp}}},
+                             {"knobs", knobs}});
   }
   for (const std::string& name : TaskRegistry::get().names()) {
     const auto t = TaskRegistry::get().make(name, "task");
     nlohmann::json keys = nlohmann::json::array(), references = nlohmann::json::array();
     for (const Knob& k : knobs_of(*t)) keys.push_back(knob_json(k.name, k));
     const TaskInfo info = t->info();
-    for (const Reference& r : info.references) references.push_back({{"kind", r.kind}, {"label", r.label}, {"value", r.value}, {"source", r.source}});
+    for (const Reference& r : info.references)
+      references.push_back({{"kind", r.kind}, {"label", r.label}, {"value", r.value}, {"source", r.source}});
     j["tasks"].push_back({{"name", name}, {"about", info.about}, {"keys", keys}, {"references", references}});
   }
   for (const KnownKey& key : known_keys()) j["keys"].push_back(knob_json(key.name, key.knob));
@@ -73,15 +88,21 @@ int list(const Arguments& arguments) {
     std::printf("\n  %s - %s\n", name.c_str(), info.about.c_str());
     print_knobs(knobs_of(*t));
     for (const Reference& r : info.references)
-      if (r.kind != "ladder") std::printf("    %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
+      if (r.kind != "ladder")
+        std::printf("    %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
   }
   return 0;
 }
 
 }  // namespace
 
-static const RegisterCommand registered({"list", "variants, tasks and their keys",
-                                         [](auto& o) { o.add_options()("json", boost::program_options::bool_switch(), "machine-readable"); },
-                                         {}, list, false});
+static const RegisterCommand registered({"list",
+                                         "variants, tasks and their keys",
+                                         [](auto& o) {
+                                           o.add_options()("json", boost::program_options::bool_switch(), "machine-readable");
+                                         },
+                                         {},
+                                         list,
+                                         false});
 
 }  // namespace ssm

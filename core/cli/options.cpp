@@ -43,7 +43,8 @@ po::options_description key_options() {
 po::options_description own_options(const Command& command) {
   po::options_description own("Options");
   own.add_options()("help", po::bool_switch(), "this text");
-  if (command.takes_keys) own.add_options()("config", po::value<std::vector<std::string>>(), "file of `key = value` lines; may be given several times");
+  if (command.takes_keys)
+    own.add_options()("config", po::value<std::vector<std::string>>(), "file of `key = value` lines; may be given several times");
   command.options(own);
   return own;
 }
@@ -133,7 +134,8 @@ std::string help_text(const Command& command) {
   for (const KnownKey& key : known_keys()) {
     const std::string section = key.name.substr(0, key.name.find('.'));
     if (section != "model" && section != "train" && section != "run" && section != "seed") continue;
-    out << "  --" << key.name << " = " << (key.default_value.empty() ? "\"\"" : key.default_value) << "\n      " << key.knob.help << "; " << key.knob.allowed() << '\n';
+    out << "  --" << key.name << " = " << (key.default_value.empty() ? "\"\"" : key.default_value) << "\n      " << key.knob.help << "; "
+        << key.knob.allowed() << '\n';
   }
   return out.str();
 }

@@ -26,7 +26,8 @@ int train(const Arguments& arguments) {
 
   Device device(config.run.threads);
   provenance(record.tree(), arguments.argc, arguments.argv,
-             {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version, device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
+             {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
+              device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
   record.flush();
   Outcome outcome;
   try {
@@ -49,7 +50,8 @@ int train(const Arguments& arguments) {
     throw;
   }
   record.end(outcome.state, outcome.reason);
-  std::fprintf(stderr, "%s%s%s  %s\n", outcome.state.c_str(), outcome.reason.empty() ? "" : ": ", outcome.reason.c_str(), record.path().c_str());
+  std::fprintf(stderr, "%s%s%s  %s\n", outcome.state.c_str(), outcome.reason.empty() ? "" : ": ", outcome.reason.c_str(),
+               record.path().c_str());
   return 0;
 }
 

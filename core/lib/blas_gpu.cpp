@@ -1,5 +1,5 @@
-// blas_gpu.cpp - cuBLAS, on the stream of the run's instance with a workspace of its own, so that a step can be captured in a graph and gives
-// the same bits each time. cuBLAS is column-major: a row-major C = A B is asked for as C^T = B^T A^T.
+// blas_gpu.cpp - cuBLAS, on the stream of the run's instance with a workspace of its own, so that a step can be captured in a graph and
+// gives the same bits each time. cuBLAS is column-major: a row-major C = A B is asked for as C^T = B^T A^T.
 #include <cublas_v2.h>
 
 #include <stdexcept>

@@ -37,8 +37,8 @@ void one_thread() {
 
 Index tiles_of(Index n, Index tile) { return (n + tile - 1) / tile; }
 
-// Rows and columns of the tiles of a product: at least 32 of them where that leaves 128 x 128 each. Smaller tiles pack the same rows too often:
-// at (16384,128) x (128,256) tiles of 512 rows cost 5 % over one call, of 128 rows 20 %.
+// Rows and columns of the tiles of a product: at least 32 of them where that leaves 128 x 128 each. Smaller tiles pack the same rows too
+// often: at (16384,128) x (128,256) tiles of 512 rows cost 5 % over one call, tiles of 128 rows 20 %.
 struct Tile {
   Index m, n;
 };

@@ -1,6 +1,7 @@
 // each.hpp - loops over flat memory: one entry per work item on a GPU, a block of entries that compiles to SIMD on a CPU.
 #pragma once
 #include "launch.hpp"
+#include "tensor.hpp"
 
 // Says that the iterations of the next loop do not depend on each other through memory.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
@@ -23,6 +24,22 @@ void each(const char* label, const Run& r, Index n, const F& f) {
         SSM_INDEPENDENT
         for (Index i = first; i < last; ++i) f(i);
       });
+}
+
+// Entry i of a gradient (+)= f(i). The choice between adding and setting is made outside of the loop, which else may not become SIMD.
+template <bool add>
+SSM_FN void put(Real* p, Index i, Real value) {
+  p[i] = add ? p[i] + value : value;
+}
+template <class F>
+void each_into(const char* label, const Run& r, Index n, Grad to, const F& f) {
+  Real* p = to.p;
+  if (to.add)
+    each(
+        label, r, n, KOKKOS_LAMBDA(const Index i) { put<true>(p, i, f(i)); });
+  else
+    each(
+        label, r, n, KOKKOS_LAMBDA(const Index i) { put<false>(p, i, f(i)); });
 }
 
 // f(row, column) for a (rows, columns) array, columns fastest; iterations independent as for each().

@@ -33,8 +33,8 @@ struct ConvData {
 class LongConv {
  public:
   virtual ~LongConv() = default;
-  virtual Index scratch() const = 0;     // numbers of ConvData::scratch
-  virtual double transforms() const = 0; // floating-point operations of one real transform of the length used
+  virtual Index scratch() const = 0;      // numbers of ConvData::scratch
+  virtual double transforms() const = 0;  // floating-point operations of one real transform of the length used
   virtual void forward(const Run& r, const ConvData& data) = 0;
   virtual void backward(const Run& r, const ConvData& data) = 0;
 };

@@ -231,9 +231,8 @@ struct HostRows final : RealRows<R> {
   void forward(const Run& r, Index rows, const R* x, R* X) override {
     const Index length = n, bins = n / 2 + 1;
     const auto plan = to;
-    launch("ssm::real_rows", r, rows, [=](const Index row) {
-      A::run(plan, const_cast<R*>(x) + row * length, reinterpret_cast<Z*>(X + row * 2 * bins));
-    });
+    launch("ssm::real_rows", r, rows,
+           [=](const Index row) { A::run(plan, const_cast<R*>(x) + row * length, reinterpret_cast<Z*>(X + row * 2 * bins)); });
   }
   void inverse(const Run& r, Index rows, R* X, R* x) override {
     const Index length = n, bins = n / 2 + 1;

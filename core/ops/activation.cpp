@@ -77,9 +77,8 @@ struct Activation final : Op {
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *dY = d(y);
-    const Grad dX = g(x);
-    each(
-        "ssm::activation_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, dY[i] * Kind::slope(X[i])); });
+    each_into(
+        "ssm::activation_backward", r, x.size(), g(x), KOKKOS_LAMBDA(const Index i) { return dY[i] * Kind::slope(X[i]); });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -315,13 +315,16 @@ struct DiagScan final : Op {
                  Backward{v(u), at, v(D), d(y), g(u), v(parts), v(dskip), v(points), u.T(), H, p.M, kernels});
     launch("ssm::diag_scan_modes", r, H * p.M, Finish{view_of(*this, p), v(parts), d(p.C), sums, B, kModeGrads + 2 * p.rank});
     add_mode_gradients(r, *this, p, sums);
-    launch("ssm::diag_scan_dD", r, H, KOKKOS_LAMBDA(const Index h) {
-      Real sum = 0;
-      for (Index b = 0; b < B; ++b) sum += skips[b * H + h];
-      dD[h] += sum;
-    });
+    launch(
+        "ssm::diag_scan_dD", r, H, KOKKOS_LAMBDA(const Index h) {
+          Real sum = 0;
+          for (Index b = 0; b < B; ++b) sum += skips[b * H + h];
+          dD[h] += sum;
+        });
   }
-  void step(const Run& r) override { launch_lanes("ssm::diag_scan_step", r, u.B(), p.H, Step{v(u), v(modes), v(D), v(y), v(carried), p.H, p.M}); }
+  void step(const Run& r) override {
+    launch_lanes("ssm::diag_scan_step", r, u.B(), p.H, Step{v(u), v(modes), v(D), v(y), v(carried), p.H, p.M});
+  }
   Cost cost() const override {
     const double size = static_cast<double>(u.size()), modes_ = static_cast<double>(p.M) * kernels, real = sizeof(Real);
     const double exps = 4 * static_cast<double>(p.H * p.M);

@@ -4,7 +4,7 @@
 //   left = (k-1) dilation when causal, (k-1)/2 dilation (rounded down) when centred: one tap always reads x_t itself
 //   dx_t = sum_j W_j^T dy_{t - j dilation + left}     dW_j = sum dy_t x_{t + j dilation - left}^T     db = sum dy_t
 //
-// Weight norm (Salimans and Kingma 2016): W_o = g_o v_o / |v_o|, the norm over (in,k); weight_v (out,in,k), weight_g (out,1,1), at first |v|.
+// Weight norm (Salimans and Kingma 2016): W_o = g_o v_o / |v_o|, the norm over (in,k). weight_v (out,in,k), weight_g (out,1,1): first |v|.
 //   dg_o = dW_o . v_o / |v_o|     dv_o = g_o / |v_o| (dW_o - v_o (dW_o . v_o) / |v_o|^2)
 #include <cmath>
 

@@ -6,6 +6,30 @@
 
 namespace ssm::glu_op {
 
+template <bool add>
+struct GluBackward {
+  const Real *X, *dY;
+  Real* dX;
+  Index D;
+  KOKKOS_FUNCTION void operator()(Index row, Index c) const {
+    const Index i = row * 2 * D + c;
+    const Real s = sigmoid(X[i + D]), dy = dY[row * D + c], a = X[i];
+    put<add>(dX, i, dy * s);
+    put<add>(dX, i + D, dy * a * s * (1 - s));
+  }
+};
+
+template <bool add_a, bool add_z>
+struct GateBackward {
+  const Real *A, *Z, *dY;
+  Real *dA, *dZ;
+  KOKKOS_FUNCTION void operator()(Index i) const {
+    const Real z = Z[i], s = sigmoid(z), dy = dY[i], a = A[i];
+    put<add_a>(dA, i, dy * z * s);
+    put<add_z>(dZ, i, dy * a * s * (1 + z * (1 - s)));
+  }
+};
+
 // x (.., 2D) or, of order BDT, (B,2D,T): in both cases `rows` rows whose two halves of `half` entries are contiguous.
 struct Glu final : Op {
   Tensor x, y;
@@ -33,16 +57,9 @@ struct Glu final : Op {
         });
   }
   void backward(const Run& r) override {
-    const Real *X = v(x), *dY = d(y);
     const Grad dX = g(x);
-    const Index D = half;
-    each_row(
-        "ssm::glu_backward", r, rows, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-          const Index i = row * 2 * D + c;
-          const Real s = sigmoid(X[i + D]), dy = dY[row * D + c];
-          dX(i, dy * s);
-          dX(i + D, dy * X[i] * s * (1 - s));
-        });
+    if (dX.add) each_row("ssm::glu_backward", r, rows, half, GluBackward<true>{v(x), d(y), dX.p, half});
+    else each_row("ssm::glu_backward", r, rows, half, GluBackward<false>{v(x), d(y), dX.p, half});
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
@@ -64,14 +81,14 @@ struct SiluGate final : Op {
         "ssm::silu_gate", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * silu(Z[i]); });
   }
   void backward(const Run& r) override {
-    const Real *A = v(a), *Z = v(z), *dY = d(y);
+    if (g(a).add) to_z<true>(r);
+    else to_z<false>(r);
+  }
+  template <bool add_a>
+  void to_z(const Run& r) {
     const Grad dA = g(a), dZ = g(z);
-    each(
-        "ssm::silu_gate_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
-          const Real s = sigmoid(Z[i]), dy = dY[i];
-          dA(i, dy * Z[i] * s);
-          dZ(i, dy * A[i] * s * (1 + Z[i] * (1 - s)));
-        });
+    if (dZ.add) each("ssm::silu_gate_backward", r, y.size(), GateBackward<add_a, true>{v(a), v(z), d(y), dA.p, dZ.p});
+    else each("ssm::silu_gate_backward", r, y.size(), GateBackward<add_a, false>{v(a), v(z), d(y), dA.p, dZ.p});
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);

@@ -1,6 +1,7 @@
 // linear.cpp - y = x W^T + b over the last extent (or the channels of a BDT tensor), any order in, any order out.
 //
-// Per sequence, with X (T,in) and Y (T,out) stored as they are or transposed:   Y = X W^T + b     dX = dY W     dW += sum dY^T X     db += sum dY
+// Per sequence, with X (T,in) and Y (T,out) stored as they are or transposed:
+//   Y = X W^T + b     dX = dY W     dW += sum dY^T X     db += sum dY
 #include "lib/blas.hpp"
 #include "ops.hpp"
 

@@ -10,9 +10,10 @@
 namespace ssm::s4d_kernel_op {
 
 constexpr int kRun = 64;
+constexpr int kAtOnce = 8;  // steps per pass over the lanes: sums stay in registers
 
 // Real of a Wide; numbers too small to matter become zero, since subnormal arithmetic is slow.
-SSM_FN Real rounded(Wide x) { return x < 1e-30 && x > -1e-30 ? Real(0) : static_cast<Real>(x); }
+SSM_FN Real rounded(Wide x) { return ::fabs(x) < 1e-30 ? Real(0) : static_cast<Real>(x); }
 
 SSM_FN ComplexW power(ComplexW a, Index exponent) {
   ComplexW result{1, 0};
@@ -78,48 +79,62 @@ struct Backward {
   template <int W>
   KOKKOS_FUNCTION void run(Index h, Index n0) const {
     const Index s = h % view.S, blocks = (T + kRun - 1) / kRun;
-    Real re[kRun][W], im[kRun][W];
     Discrete d[W];
-    ComplexW E[W];
+    Wide ar[W], ai[W], er[W], ei[W];  // A, and A^64
     for (int l = 0; l < W; ++l) {
       d[l] = discretize(view.disc, view.delta(h), view.a(s, n0 + l));
-      ComplexW p{1, 0};
-      for (int i = 0; i < kRun; ++i) {
-        re[i][l] = rounded(p.re);
-        im[i][l] = rounded(p.im);
-        p = p * d[l].A;
-      }
-      E[l] = p;
+      ar[l] = d[l].A.re, ai[l] = d[l].A.im;
+      er[l] = 1, ei[l] = 0;
     }
+    Real re[kRun][W], im[kRun][W];
+    for (int i = 0; i < kRun; ++i)
+      for (int l = 0; l < W; ++l) {
+        re[i][l] = rounded(er[l]);
+        im[i][l] = rounded(ei[l]);
+        const Wide next = er[l] * ar[l] - ei[l] * ai[l];
+        ei[l] = er[l] * ai[l] + ei[l] * ar[l];
+        er[l] = next;
+      }
     ComplexW dlog[W], dB[W];  // of log A, of the discrete B
     for (int l = 0; l < W; ++l) dlog[l] = dB[l] = {0, 0};
     for (int k = 0; k < view.kernels; ++k) {
       const Real* g = dK + (k * view.H + h) * T;
-      ComplexW S0[W], S1[W], P[W];
-      for (int l = 0; l < W; ++l) S0[l] = S1[l] = {0, 0}, P[l] = {1, 0};
+      Wide s0r[W], s0i[W], s1r[W], s1i[W], pr[W], pi[W];
+      for (int l = 0; l < W; ++l) s0r[l] = s0i[l] = s1r[l] = s1i[l] = pi[l] = 0, pr[l] = 1;
       for (Index j = 0; j < blocks; ++j) {
         const int count = static_cast<int>(T - j * kRun < kRun ? T - j * kRun : kRun);
-        Real r0[W], i0[W], r1[W], i1[W];
-        for (int l = 0; l < W; ++l) r0[l] = i0[l] = r1[l] = i1[l] = 0;
-        for (int i = 0; i < count; ++i) {
-          const Real x = g[j * kRun + i], y = static_cast<Real>(i) * x;
-          for (int l = 0; l < W; ++l) {
-            r0[l] += x * re[i][l];
-            i0[l] -= x * im[i][l];
-            r1[l] += y * re[i][l];
-            i1[l] -= y * im[i][l];
-          }
+        Real x[kRun], y[kRun], r0[W], i0[W], r1[W], i1[W];
+        for (int i = 0; i < kRun; ++i) {
+          x[i] = i < count ? g[j * kRun + i] : Real(0);
+          y[i] = static_cast<Real>(i) * x[i];
         }
+        for (int l = 0; l < W; ++l) r0[l] = i0[l] = r1[l] = i1[l] = 0;
+        for (int first = 0; first < kRun; first += kAtOnce)
+          for (int l = 0; l < W; ++l) {
+            Real a = r0[l], b = i0[l], c = r1[l], e = i1[l];
+            for (int i = first; i < first + kAtOnce; ++i) {
+              a += x[i] * re[i][l];
+              b -= x[i] * im[i][l];
+              c += y[i] * re[i][l];
+              e -= y[i] * im[i][l];
+            }
+            r0[l] = a, i0[l] = b, r1[l] = c, i1[l] = e;
+          }
         const Wide start = static_cast<Wide>(j * kRun);
         for (int l = 0; l < W; ++l) {
-          const ComplexW zero{static_cast<Wide>(r0[l]), static_cast<Wide>(i0[l])}, one{static_cast<Wide>(r1[l]), static_cast<Wide>(i1[l])};
-          S0[l] = S0[l] + conj(P[l]) * zero;
-          S1[l] = S1[l] + conj(P[l]) * (start * zero + one);
-          P[l] = P[l] * E[l];
+          const Wide a = static_cast<Wide>(r0[l]), b = static_cast<Wide>(i0[l]);
+          const Wide c = start * a + static_cast<Wide>(r1[l]), e = start * b + static_cast<Wide>(i1[l]);
+          s0r[l] += pr[l] * a + pi[l] * b;
+          s0i[l] += pr[l] * b - pi[l] * a;
+          s1r[l] += pr[l] * c + pi[l] * e;
+          s1i[l] += pr[l] * e - pi[l] * c;
+          const Wide next = pr[l] * er[l] - pi[l] * ei[l];
+          pi[l] = pr[l] * ei[l] + pi[l] * er[l];
+          pr[l] = next;
         }
       }
       for (int l = 0; l < W; ++l) {
-        const ComplexW c = view.c(k, h, n0 + l), B = d[l].gain * view.b(s, n0 + l), dW = 2.0 * S0[l], dc = conj(B) * dW;
+        const ComplexW c = view.c(k, h, n0 + l), B = d[l].gain * view.b(s, n0 + l), dW{2 * s0r[l], 2 * s0i[l]}, dc = conj(B) * dW;
         const Index at = (k * view.H + h) * view.M + n0 + l;
         if (view.real) {
           dC[at] += static_cast<Real>(dc.re);
@@ -128,7 +143,7 @@ struct Backward {
           dC[2 * at + 1] += static_cast<Real>(dc.im);
         }
         dB[l] = dB[l] + conj(c) * dW;
-        dlog[l] = dlog[l] + conj(c * B) * (2.0 * S1[l]);
+        dlog[l] = dlog[l] + conj(c * B) * ComplexW{2 * s1r[l], 2 * s1i[l]};
       }
     }
     for (int l = 0; l < W; ++l)

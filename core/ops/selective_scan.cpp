@@ -109,14 +109,15 @@ struct SelectiveScan final : Op {
   // to(i) = sum over blocks, in order.
   static void sum_blocks(const Run& r, const Real* from, Index blocks, Index count, Grad to) {
     constexpr Index W = kOnHost ? 256 : 1;
-    launch("ssm::selective_scan_sum", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
-      const Index first = k * W, width = count - first < W ? count - first : W;
-      Real sum[W];
-      for (Index j = 0; j < width; ++j) sum[j] = from[first + j];
-      for (Index block = 1; block < blocks; ++block)
-        for (Index j = 0; j < width; ++j) sum[j] += from[block * count + first + j];
-      for (Index j = 0; j < width; ++j) to(first + j, sum[j]);
-    });
+    launch(
+        "ssm::selective_scan_sum", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
+          const Index first = k * W, width = count - first < W ? count - first : W;
+          Real sum[W];
+          for (Index j = 0; j < width; ++j) sum[j] = from[first + j];
+          for (Index block = 1; block < blocks; ++block)
+            for (Index j = 0; j < width; ++j) sum[j] += from[block * count + first + j];
+          for (Index j = 0; j < width; ++j) to(first + j, sum[j]);
+        });
   }
 
   struct ParamGrads {
@@ -125,20 +126,21 @@ struct SelectiveScan final : Op {
   void sum_batch(const Run& r, const ParamGrads& to) {
     const Index batch = n.B, channels = E, states = N, count = sums_of_channel(N), groups = E / kLanes;
     const Real* from = v(partial);
-    launch("ssm::selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {
-      const Index e = i / count, k = i - e * count, group = e / kLanes;
-      const Index W = group < groups ? kLanes : 1, first = group < groups ? group * kLanes : e;
-      Real sum = 0;
-      for (Index b = 0; b < batch; ++b) sum += from[(b * channels + first) * count + k * W + (e - first)];
-      if (k < states) to.A_log[e * states + k] += sum;
-      else if (k == states) to.D[e] += sum;
-      else if (k == states + 1) to.bias[e] += sum;
-      else if (k < 2 * states + 2) {
-        if (to.B) to.B[e * states + k - states - 2] += sum;
-      } else if (to.C) {
-        to.C[e * states + k - 2 * states - 2] += sum;
-      }
-    });
+    launch(
+        "ssm::selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {
+          const Index e = i / count, k = i - e * count, group = e / kLanes;
+          const Index W = group < groups ? kLanes : 1, first = group < groups ? group * kLanes : e;
+          Real sum = 0;
+          for (Index b = 0; b < batch; ++b) sum += from[(b * channels + first) * count + k * W + (e - first)];
+          if (k < states) to.A_log[e * states + k] += sum;
+          else if (k == states) to.D[e] += sum;
+          else if (k == states + 1) to.bias[e] += sum;
+          else if (k < 2 * states + 2) {
+            if (to.B) to.B[e * states + k - states - 2] += sum;
+          } else if (to.C) {
+            to.C[e * states + k - 2 * states - 2] += sum;
+          }
+        });
   }
 
   Cost cost() const override {

@@ -7,13 +7,15 @@
 
 namespace ssm::selective_scan_op {
 
-constexpr Index kChunk = 32;  // steps between saved states
+constexpr Index kChunk = 16;  // steps between saved states
+constexpr Index kAhead = 8;   // steps that rows are fetched ahead
 constexpr Real kLog2e = Real(1.4426950408889634), kLn2 = Real(0.6931471805599453);
 
 // Arrays of N numbers per lane that a forward item works in: A log2(e), h, and B, C where they are parameters.
 SSM_FN Index forward_work(Index N) { return 4 * N; }
-// Per item of backward: A, h, lambda, B, C, bias, D, zeros; every h and every decay of a chunk, and four rows of it.
-SSM_FN Index work_of_item(Index W, Index N) { return W * (5 * N + 3 + kChunk * (2 * N + 4)); }
+// Per item of backward: A, h, lambda, B, C, dB, dC of a step, bias, D, zeros; every h and every decay of a chunk, and four rows of it; folded dB and dC.
+constexpr int kFoldMost = 4;
+SSM_FN Index work_of_item(Index W, Index N) { return W * (7 * N + 3 + kChunk * (2 * N + 4)) + 2 * kChunk * N * kFoldMost; }
 // Sums over time that one sequence leaves per channel: dA_log, dD, dbias, and dB, dC where they are parameters.
 SSM_FN Index sums_of_channel(Index N) { return 3 * N + 2; }
 
@@ -22,6 +24,19 @@ struct Inputs {
   Real *boundary, *work;                               // boundary (B,chunks,E,N) in lane order, null in evaluation
   Index T, E, N, chunks;
 };
+
+// Asks for the line of p early: rows of neighbouring steps lie too far apart for the processor to guess, and a store that misses holds up
+// all stores behind it.
+SSM_FN void fetch_early([[maybe_unused]] const Real* p) {
+#if !SSM_DEVICE_CODE
+  __builtin_prefetch(p);
+#endif
+}
+SSM_FN void write_early([[maybe_unused]] Real* p) {
+#if !SSM_DEVICE_CODE
+  __builtin_prefetch(p, 1);
+#endif
+}
 
 // a[k][l] = entry k of channel first + l of an (E,N) array
 template <int W>
@@ -36,18 +51,33 @@ SSM_FN void decay_rates(const Inputs& p, Index first, Real* A) {
     for (int l = 0; l < W; ++l) A[k * W + l] = -kLog2e * fast_exp(p.A_log[(first + l) * p.N + k]);
 }
 
-// x[0] + ... + x[W-1], halves first
+// Sums over lanes go in two steps that both compile to SIMD: W lanes fold to kFold at every step, those to one number once a chunk.
+constexpr int kFold = kOnHost ? kFoldMost : 1;
 template <int W>
-SSM_FN Real lane_sum(const Real* x) {
-  if constexpr (W == 1) {
-    return x[0];
-  } else {
-    Real half[W / 2];
-    for (int l = 0; l < W / 2; ++l) half[l] = x[l] + x[l + W / 2];
-    return lane_sum<W / 2>(half);
+constexpr int fold_of() {
+  return W < kFold ? W : kFold;
+}
+template <int W>
+SSM_FN void fold(const Real* x, Index N, Real* to) {
+  constexpr int F = fold_of<W>();
+  for (Index k = 0; k < N; ++k) {
+    Real sum[F];
+    for (int l = 0; l < F; ++l) sum[l] = x[k * W + l];
+    for (int j = F; j < W; j += F)
+      for (int l = 0; l < F; ++l) sum[l] += x[k * W + j + l];
+    for (int l = 0; l < F; ++l) to[k * F + l] = sum[l];
   }
 }
-
+template <int W>
+SSM_FN void unfold(const Real* x, Index count, bool fresh, Real* to) {
+  constexpr int F = fold_of<W>();
+  SSM_INDEPENDENT
+  for (Index i = 0; i < count; ++i) {
+    Real sum = x[i * F];
+    for (int l = 1; l < F; ++l) sum += x[i * F + l];
+    to[i] = fresh ? sum : to[i] + sum;
+  }
+}
 
 // kB, kC: B or C is a parameter (E,N) instead of a sequence.
 template <bool kB, bool kC>
@@ -79,6 +109,12 @@ struct Forward {
       const Index at = (b * T + t) * E + first;
       const Real *Bt = p.B + (b * T + t) * N, *Ct = p.C + (b * T + t) * N;
       const Real *raw = p.raw ? p.raw + at : zero, *u = p.u + at;
+      if (t + kAhead < T) {
+        fetch_early(u + kAhead * E);
+        if (p.raw) fetch_early(raw + kAhead * E);
+        if (p.z) fetch_early(p.z + at + kAhead * E);
+        write_early(y + at + kAhead * E);
+      }
       Real delta[W], du[W], sum[W];
       for (int l = 0; l < W; ++l) {
         delta[l] = softplus(raw[l] + bias[l]);
@@ -132,10 +168,11 @@ struct Backward {
   // What the steps of one group of lanes share.
   template <int W>
   struct Group {
-    Index b, block, first;
-    bool fresh;                                                  // first group of its block: sets the partial sums
-    Real *A, *lambda, *B, *C, *start, *bias, *skip, *zero;       // (N,W); bias, skip, zero (W)
-    Real *h, *a, *delta, *slope, *u, *dy;                        // (kChunk,N,W); rows (kChunk,W)
+    Index b, first;
+    Real *A, *lambda, *B, *C, *start, *toB, *toC;  // (N,W)
+    Real *bias, *skip, *zero;                      // (W)
+    Real *h, *a, *delta, *slope, *u, *dy;          // (kChunk,N,W); rows (kChunk,W)
+    Real *foldB, *foldC;                           // (kChunk,N,fold)
     Real* sums;
   };
 
@@ -143,12 +180,13 @@ struct Backward {
   KOKKOS_FUNCTION void run(Index b, Index block, Index first, bool fresh) const {
     const Index E = p.E, N = p.N, NW = N * W;
     Group<W> g;
-    g.b = b, g.block = block, g.first = first, g.fresh = fresh;
+    g.b = b, g.first = first;
     Real* next = p.work + (b * o.blocks + block) * work_of_item(kLanes, N);
-    for (Real** part : {&g.A, &g.lambda, &g.B, &g.C, &g.start}) *part = next, next += NW;
+    for (Real** part : {&g.A, &g.lambda, &g.B, &g.C, &g.start, &g.toB, &g.toC}) *part = next, next += NW;
     for (Real** part : {&g.h, &g.a}) *part = next, next += kChunk * NW;
     for (Real** part : {&g.delta, &g.slope, &g.u, &g.dy}) *part = next, next += kChunk * W;
     g.bias = next, g.skip = next + W, g.zero = next + 2 * W;
+    g.foldB = next + 3 * W, g.foldC = g.foldB + kChunk * N * fold_of<W>();
     g.sums = o.partial + (b * E + first) * sums_of_channel(N);
     decay_rates<W>(p, first, g.A);
     if (kB) gather<W>(p.B, first, N, g.B);
@@ -163,6 +201,9 @@ struct Backward {
       for (Index k = 0; k < NW; ++k) g.start[k] = from[k];
       for (Index q = 0; q < length; ++q) again<W>(g, t0 + q, q);
       for (Index q = length - 1; q >= 0; --q) back<W>(g, t0 + q, q);
+      const Index place = ((block * o.batch + b) * p.T + t0) * N;
+      if (!kB) unfold<W>(g.foldB, length * N, fresh, o.dB + place);
+      if (!kC) unfold<W>(g.foldC, length * N, fresh, o.dC + place);
     }
     for (Index k = 0; k < NW; ++k) g.sums[k] *= kLn2 * g.A[k];  // dA -> dA_log
   }
@@ -211,11 +252,20 @@ struct Backward {
   // Step t back. lambda holds exp(delta_{t+1} A) lambda_{t+1} on entry, exp(delta_t A) lambda_t on return.
   template <int W>
   KOKKOS_FUNCTION void back(const Group<W>& g, Index t, Index q) const {
-    const Index N = p.N, NW = N * W, at = (g.b * p.T + t) * p.E + g.first, place = ((g.block * o.batch + g.b) * p.T + t) * N;
+    const Index N = p.N, NW = N * W, at = (g.b * p.T + t) * p.E + g.first;
     const Real *Bt = p.B + (g.b * p.T + t) * N, *Ct = p.C + (g.b * p.T + t) * N;
     const Real *A = g.A, *Bp = g.B, *Cp = g.C, *h = g.h + q * NW, *a = g.a + q * NW;
     Real *lambda = g.lambda, *dA = g.sums, *dD = dA + NW, *dbias = dD + W, *dBp = dbias + W, *dCp = dBp + NW;
-    Real *dBt = o.dB + place, *dCt = o.dC + place;
+    constexpr int F = fold_of<W>();
+    Real *toB = g.toB, *toC = g.toC;
+    if (t >= kChunk) {
+      const Index early = at - kChunk * p.E;
+      fetch_early(p.u + early);
+      fetch_early(o.dy + early);
+      write_early(o.du.p + early);
+      if (p.raw) fetch_early(p.raw + early), write_early(o.draw.p + early);
+      if (p.z) fetch_early(p.z + early), write_early(o.dz.p + early);
+    }
     Real delta[W], u[W], du[W], dy[W], along_B[W], along_A[W];
     for (int l = 0; l < W; ++l) {
       delta[l] = g.delta[q * W + l], dy[l] = g.dy[q * W + l], u[l] = g.u[q * W + l];
@@ -223,7 +273,6 @@ struct Backward {
       along_B[l] = along_A[l] = 0;
     }
     for (Index k = 0; k < N; ++k) {
-      Real toB[W], toC[W];
       SSM_INDEPENDENT
       for (int l = 0; l < W; ++l) {
         const Index j = k * W + l;
@@ -233,16 +282,14 @@ struct Backward {
         along_A[l] += old * A[j];
         dA[j] += delta[l] * old;
         lambda[j] = a[j] * full;
-        toB[l] = full * du[l];
-        toC[l] = dy[l] * now;
+        if (kB) dBp[j] += full * du[l];
+        else toB[j] = full * du[l];
+        if (kC) dCp[j] += dy[l] * now;
+        else toC[j] = dy[l] * now;
       }
-      if (kB)
-        for (int l = 0; l < W; ++l) dBp[k * W + l] += toB[l];
-      else dBt[k] = lane_sum<W>(toB) + (g.fresh ? Real(0) : dBt[k]);
-      if (kC)
-        for (int l = 0; l < W; ++l) dCp[k * W + l] += toC[l];
-      else dCt[k] = lane_sum<W>(toC) + (g.fresh ? Real(0) : dCt[k]);
     }
+    if (!kB) fold<W>(toB, N, g.foldB + q * N * F);
+    if (!kC) fold<W>(toC, N, g.foldC + q * N * F);
     SSM_INDEPENDENT
     for (int l = 0; l < W; ++l) {
       const Real draw = (u[l] * along_B[l] + kLn2 * along_A[l]) * g.slope[q * W + l];

@@ -15,8 +15,20 @@ Disc disc_of(const std::string& name) {
 
 SsmView view_of(const Op& op, const SsmParams& p) {
   const auto at = [&](Param q) -> const Real* { return q.id >= 0 ? op.v(q) : nullptr; };
-  return {at(p.inv_dt), at(p.A_real), at(p.A_imag), at(p.B), at(p.C), at(p.P), p.H, p.M, p.S,
-          static_cast<int>(p.kernels), static_cast<int>(p.rank), disc_of(p.disc), p.softplus, p.real};
+  return {at(p.inv_dt),
+          at(p.A_real),
+          at(p.A_imag),
+          at(p.B),
+          at(p.C),
+          at(p.P),
+          p.H,
+          p.M,
+          p.S,
+          static_cast<int>(p.kernels),
+          static_cast<int>(p.rank),
+          disc_of(p.disc),
+          p.softplus,
+          p.real};
 }
 
 Index mode_gradients_scratch(const SsmParams& p) {
@@ -28,22 +40,24 @@ void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wi
   const Index width = kModeGrads + 2 * p.rank;
   Real *dA_real = op.d(p.A_real), *dA_imag = p.real ? nullptr : op.d(p.A_imag), *dB = p.train_B ? op.d(p.B) : nullptr;
   Real *dP = p.rank ? op.d(p.P) : nullptr, *dinv_dt = op.d(p.inv_dt);
-  launch("ssm::mode_gradients", r, p.S * p.M * width, KOKKOS_LAMBDA(const Index i) {
-    const Index mode = i / width, k = i - mode * width, s = mode / view.M, n = mode - s * view.M;
-    if (k == 4) return;
-    Wide sum = 0;
-    for (Index h = s; h < view.H; h += view.S) sum += parts[(h * view.M + n) * width + k];
-    const Real g = static_cast<Real>(sum);
-    if (k == 0) dA_real[mode] += g;
-    if (k == 1 && dA_imag) dA_imag[mode] += g;
-    if ((k == 2 || k == 3) && dB && !(view.real && k == 3)) dB[view.real ? mode : 2 * mode + k - 2] += g;
-    if (k > 4) dP[((k - 5) / 2 * view.S * view.M + mode) * 2 + (k - 5) % 2] += g;
-  });
-  launch("ssm::delta_gradient", r, p.H, KOKKOS_LAMBDA(const Index h) {
-    Wide sum = 0;
-    for (Index n = 0; n < view.M; ++n) sum += parts[(h * view.M + n) * width + 4];
-    dinv_dt[h] += static_cast<Real>(view.delta_slope(h) * sum);
-  });
+  launch(
+      "ssm::mode_gradients", r, p.S * p.M * width, KOKKOS_LAMBDA(const Index i) {
+        const Index mode = i / width, k = i - mode * width, s = mode / view.M, n = mode - s * view.M;
+        if (k == 4) return;
+        Wide sum = 0;
+        for (Index h = s; h < view.H; h += view.S) sum += parts[(h * view.M + n) * width + k];
+        const Real g = static_cast<Real>(sum);
+        if (k == 0) dA_real[mode] += g;
+        if (k == 1 && dA_imag) dA_imag[mode] += g;
+        if ((k == 2 || k == 3) && dB && !(view.real && k == 3)) dB[view.real ? mode : 2 * mode + k - 2] += g;
+        if (k > 4) dP[((k - 5) / 2 * view.S * view.M + mode) * 2 + (k - 5) % 2] += g;
+      });
+  launch(
+      "ssm::delta_gradient", r, p.H, KOKKOS_LAMBDA(const Index h) {
+        Wide sum = 0;
+        for (Index n = 0; n < view.M; ++n) sum += parts[(h * view.M + n) * width + 4];
+        dinv_dt[h] += static_cast<Real>(view.delta_slope(h) * sum);
+      });
 }
 
 }  // namespace ssm

@@ -13,16 +13,16 @@
 namespace ssm {
 
 struct SsmParams {
-  Index H = 0, M = 0, S = 1;        // channels, modes, sets of (A, B)
-  Index kernels = 1;                // 2: the second acts on the reversed sequence
-  bool real = false;                // real modes: no A_imag; B and C have a trailing extent of 1
-  bool softplus = false;            // Delta = softplus(inv_dt), else exp
+  Index H = 0, M = 0, S = 1;  // channels, modes, sets of (A, B)
+  Index kernels = 1;          // 2: the second acts on the reversed sequence
+  bool real = false;          // real modes: no A_imag; B and C have a trailing extent of 1
+  bool softplus = false;      // Delta = softplus(inv_dt), else exp
   bool train_B = true;
-  std::string disc = "zoh";         // zoh, bilinear, backward_euler, exp_euler
-  Index rank = 0;                   // of P, S4 only
-  bool wide = false;                // S4 only: the whole kernel in Wide (FouT)
-  Param inv_dt, A_real, A_imag;     // (H,1)  (S,M)  (S,M)
-  Param B, C, P;                    // (1,S,M,2)  (kernels,H,M,2)  (rank,S,M,2)
+  std::string disc = "zoh";      // zoh, bilinear, backward_euler, exp_euler
+  Index rank = 0;                // of P, S4 only
+  bool wide = false;             // S4 only: the whole kernel in Wide (FouT)
+  Param inv_dt, A_real, A_imag;  // (H,1)  (S,M)  (S,M)
+  Param B, C, P;                 // (1,S,M,2)  (kernels,H,M,2)  (rank,S,M,2)
 };
 
 // K (H,T), or (2,H,T) when there are two kernels, of a diagonal system.
@@ -83,9 +83,9 @@ SSM_FN ComplexW phi1_slope(ComplexW z) {
 
 // One mode in discrete time: x_t = A x_{t-1} + B u_t with B = gain * b, and what backward needs. variants.md 1.2.
 struct Discrete {
-  ComplexW A, gain;           // gain = dB/db
-  ComplexW A_z, log_z;        // dA/dz and d(log A)/dz, z = Delta a
-  ComplexW gain_a, gain_dt;   // dB/da and dB/dDelta for b = 1
+  ComplexW A, gain;          // gain = dB/db
+  ComplexW A_z, log_z;       // dA/dz and d(log A)/dz, z = Delta a
+  ComplexW gain_a, gain_dt;  // dB/da and dB/dDelta for b = 1
 };
 SSM_FN Discrete discretize(Disc disc, Wide dt, ComplexW a) {
   const ComplexW z = dt * a, one{1, 0};

@@ -56,8 +56,8 @@ bool Trainer::restore() {
       copy_in(bases[k] + p.offset, c.get<Real>(kKinds[k] + p.name, p.shape).data(), p.size * static_cast<Index>(sizeof(Real)));
   const auto whole = [&](const char* name) { return c.attribute<std::int64_t>(name); };
   const auto real = [&](const char* name) { return c.attribute<double>(name); };
-  now_ = {whole("step"), whole("total"), whole("tokens_real"), whole("tokens_padded"), whole("stale"), real("seconds"), real("best"),
-          real("best_loss"), real("lr_scale"), c.attribute<bool>("has_best")};
+  now_ = {whole("step"),   whole("total"), whole("tokens_real"), whole("tokens_padded"), whole("stale"),
+          real("seconds"), real("best"),   real("best_loss"),    real("lr_scale"),       c.attribute<bool>("has_best")};
   first_call_ = real("first_call");
   last_loss_ = real("last_loss");
   best_values_.clear();

@@ -9,9 +9,9 @@ namespace ssm {
 
 struct Score {
   Index examples = 0, labels = 0;
-  double loss = 0;                        // mean over labels
-  double metric = 0;                      // accuracy over labels, or mean squared error
-  std::map<std::string, double> slices;   // "<axis>=<label>"; for per-position tasks also "sequence" = all labels of a sequence right
+  double loss = 0;                       // mean over labels
+  double metric = 0;                     // accuracy over labels, or mean squared error
+  std::map<std::string, double> slices;  // "<axis>=<label>"; for per-position tasks also "sequence" = all labels of a sequence right
   double seconds = 0;
 };
 

@@ -16,8 +16,12 @@ constexpr double kPi = 3.14159265358979323846;
 }  // namespace
 
 Optimizer::Optimizer(Params& params, const TrainSettings& s, const Seeds& seeds, Index history)
-    : params_(params), settings_(s), rows_(history), state_("ssm::step_state", sizeof(StepState)),
-      history_("ssm::history", history * static_cast<Index>(sizeof(HistoryRow))), partial_("ssm::norm", kSplits * Index{8}),
+    : params_(params),
+      settings_(s),
+      rows_(history),
+      state_("ssm::step_state", sizeof(StepState)),
+      history_("ssm::history", history * static_cast<Index>(sizeof(HistoryRow))),
+      partial_("ssm::norm", kSplits * Index{8}),
       schedule_("ssm::schedule", sizeof(Schedule)) {
   StepState start{};
   start.seed_dropout = static_cast<std::uint64_t>(seeds.dropout);
@@ -52,22 +56,25 @@ void Optimizer::set_total_steps(Index steps) {
 
 void Optimizer::set_lr_scale(const Run& r, double scale) {
   StepState* state = this->state();
-  launch("ssm::lr_scale", r, 1, KOKKOS_LAMBDA(const Index) { state->lr_scale = scale; });
+  launch(
+      "ssm::lr_scale", r, 1, KOKKOS_LAMBDA(const Index) { state->lr_scale = scale; });
 }
 
 void Optimizer::begin_step(const Run& r) {
   fill(r, params_.grads(), params_.padded_size(), 0);
   StepState* state = this->state();
-  launch("ssm::begin_step", r, 1, KOKKOS_LAMBDA(const Index) {
-    state->loss_sum = 0;
-    state->valid = 0;
-    state->micro = 0;
-  });
+  launch(
+      "ssm::begin_step", r, 1, KOKKOS_LAMBDA(const Index) {
+        state->loss_sum = 0;
+        state->valid = 0;
+        state->micro = 0;
+      });
 }
 
 void Optimizer::end_micro(const Run& r) {
   StepState* state = this->state();
-  launch("ssm::end_micro", r, 1, KOKKOS_LAMBDA(const Index) { state->micro += 1; });
+  launch(
+      "ssm::end_micro", r, 1, KOKKOS_LAMBDA(const Index) { state->micro += 1; });
 }
 
 void Optimizer::update(const Run& r) {
@@ -75,58 +82,62 @@ void Optimizer::update(const Run& r) {
   const Index n = params_.padded_size(), chunk = (n + kSplits - 1) / kSplits;
   const Real* g = params_.grads();
   double* partial = partial_.as<double>();
-  launch("ssm::grad_norm", r, kSplits, KOKKOS_LAMBDA(const Index s) {
-    const Index last = (s + 1) * chunk < n ? (s + 1) * chunk : n;
-    double sum = 0;
-    for (Index i = s * chunk; i < last; ++i) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-    partial[s] = sum;
-  });
+  launch(
+      "ssm::grad_norm", r, kSplits, KOKKOS_LAMBDA(const Index s) {
+        const Index last = (s + 1) * chunk < n ? (s + 1) * chunk : n;
+        double sum = 0;
+        for (Index i = s * chunk; i < last; ++i) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+        partial[s] = sum;
+      });
 
   const Schedule* schedule = schedule_.as<Schedule>();
   const double b1 = settings_.beta1, b2 = settings_.beta2, clip = settings_.clip, eps = settings_.eps;
   HistoryRow* history = history_.as<HistoryRow>();
   const Index rows = rows_;
-  launch("ssm::step_state", r, 1, KOKKOS_LAMBDA(const Index) {
-    double sum = 0;
-    for (Index s = 0; s < kSplits; ++s) sum += partial[s];
-    const double valid = state->valid > 0 ? state->valid : 1;
-    const double norm = ::sqrt(sum) / valid;
-    state->grad_norm = norm;
-    state->grad_scale = (clip > 0 && norm > clip ? clip / norm : 1.0) / valid;
+  launch(
+      "ssm::step_state", r, 1, KOKKOS_LAMBDA(const Index) {
+        double sum = 0;
+        for (Index s = 0; s < kSplits; ++s) sum += partial[s];
+        const double valid = state->valid > 0 ? state->valid : 1;
+        const double norm = ::sqrt(sum) / valid;
+        state->grad_norm = norm;
+        state->grad_scale = (clip > 0 && norm > clip ? clip / norm : 1.0) / valid;
 
-    const Schedule s = *schedule;
-    const double t = static_cast<double>(state->step);
-    double lr = s.lr;
-    if (t < s.warmup)
-      lr = s.lr * (t + 1) / (s.warmup + 1);
-    else if (s.kind == 1) {
-      const double span = s.total > s.warmup ? s.total - s.warmup : 1;
-      const double x = (t - s.warmup) / span < 1 ? (t - s.warmup) / span : 1;
-      lr = s.lr_min + (s.lr - s.lr_min) * 0.5 * (1 + ::cos(kPi * x));
-    }
-    state->lr = lr * state->lr_scale;
-    state->bias1 = 1 - ::pow(b1, t + 1);
-    state->bias2 = 1 - ::pow(b2, t + 1);
-    history[state->step % rows] = {t, state->loss_sum / valid, norm, state->lr, state->valid};
-  });
+        const Schedule s = *schedule;
+        const double t = static_cast<double>(state->step);
+        double lr = s.lr;
+        if (t < s.warmup) lr = s.lr * (t + 1) / (s.warmup + 1);
+        else if (s.kind == 1) {
+          const double span = s.total > s.warmup ? s.total - s.warmup : 1;
+          const double x = (t - s.warmup) / span < 1 ? (t - s.warmup) / span : 1;
+          lr = s.lr_min + (s.lr - s.lr_min) * 0.5 * (1 + ::cos(kPi * x));
+        }
+        state->lr = lr * state->lr_scale;
+        state->bias1 = 1 - ::pow(b1, t + 1);
+        state->bias2 = 1 - ::pow(b2, t + 1);
+        history[state->step % rows] = {t, state->loss_sum / valid, norm, state->lr, state->valid};
+      });
 
   Real *p = params_.values(), *m = params_.moment1(), *v = params_.moment2();
   const GroupRow* groups = groups_.as<GroupRow>();
   const std::uint8_t* group_of = block_group_.as<std::uint8_t>();
-  launch("ssm::adamw", r, n / Params::kPad, KOKKOS_LAMBDA(const Index block) {
-    const GroupRow group = groups[group_of[block]];
-    const Real scale = static_cast<Real>(state->grad_scale), lr = static_cast<Real>(state->lr * group.lr_ratio);
-    const Real decay = static_cast<Real>(group.decay), c1 = static_cast<Real>(1 / state->bias1), c2 = static_cast<Real>(1 / state->bias2);
-    const Real beta1 = static_cast<Real>(b1), beta2 = static_cast<Real>(b2), tiny = static_cast<Real>(eps);
-    if (group.lr_ratio == 0) return;
-    for (Index i = block * Params::kPad; i < (block + 1) * Params::kPad; ++i) {
-      const Real gi = g[i] * scale;
-      m[i] = beta1 * m[i] + (1 - beta1) * gi;
-      v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;
-      p[i] -= lr * (m[i] * c1 / (::sqrt(v[i] * c2) + tiny) + decay * p[i]);
-    }
-  });
-  launch("ssm::next_step", r, 1, KOKKOS_LAMBDA(const Index) { state->step += 1; });
+  launch(
+      "ssm::adamw", r, n / Params::kPad, KOKKOS_LAMBDA(const Index block) {
+        const GroupRow group = groups[group_of[block]];
+        const Real scale = static_cast<Real>(state->grad_scale), lr = static_cast<Real>(state->lr * group.lr_ratio);
+        const Real decay = static_cast<Real>(group.decay), c1 = static_cast<Real>(1 / state->bias1),
+                   c2 = static_cast<Real>(1 / state->bias2);
+        const Real beta1 = static_cast<Real>(b1), beta2 = static_cast<Real>(b2), tiny = static_cast<Real>(eps);
+        if (group.lr_ratio == 0) return;
+        for (Index i = block * Params::kPad; i < (block + 1) * Params::kPad; ++i) {
+          const Real gi = g[i] * scale;
+          m[i] = beta1 * m[i] + (1 - beta1) * gi;
+          v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;
+          p[i] -= lr * (m[i] * c1 / (::sqrt(v[i] * c2) + tiny) + decay * p[i]);
+        }
+      });
+  launch(
+      "ssm::next_step", r, 1, KOKKOS_LAMBDA(const Index) { state->step += 1; });
 }
 
 std::vector<HistoryRow> Optimizer::read_history(Index from, Index to) const {

@@ -20,13 +20,21 @@ struct HistoryRow {
 
 class Optimizer {
  public:
+  struct Schedule {
+    double lr, lr_min, warmup, total;
+    int kind;  // 0 constant (and plateau, through lr_scale), 1 cosine
+  };
+  struct GroupRow {
+    double lr_ratio, decay;
+  };
+
   // `history` rows are kept: read_history() must be called at least every that many steps.
   Optimizer(Params& params, const TrainSettings& settings, const Seeds& seeds, Index history);
 
   StepState* state() const { return state_.as<StepState>(); }
-  void begin_step(const Run& r);        // zero gradients and sums
+  void begin_step(const Run& r);  // zero gradients and sums
   void end_micro(const Run& r);
-  void update(const Run& r);            // norm, clip, AdamW, history, ++step
+  void update(const Run& r);  // norm, clip, AdamW, history, ++step
 
   // The rows of steps [from, to), which must be among the last `history` ones. Waits for the device.
   std::vector<HistoryRow> read_history(Index from, Index to) const;
@@ -36,16 +44,11 @@ class Optimizer {
   void set_total_steps(Index steps);
   void set_lr_scale(const Run& r, double scale);  // plateau
 
-  Index bytes() const { return state_.bytes() + history_.bytes() + partial_.bytes() + groups_.bytes() + block_group_.bytes() + schedule_.bytes(); }
+  Index bytes() const {
+    return state_.bytes() + history_.bytes() + partial_.bytes() + groups_.bytes() + block_group_.bytes() + schedule_.bytes();
+  }
 
  private:
-  struct Schedule {
-    double lr, lr_min, warmup, total;
-    int kind;  // 0 constant (and plateau, through lr_scale), 1 cosine
-  };
-  struct GroupRow {
-    double lr_ratio, decay;
-  };
   Params& params_;
   TrainSettings settings_;
   Index rows_;

@@ -20,10 +20,8 @@ std::string duration_text(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "--:--";
   const long s = static_cast<long>(seconds + 0.5);
   char buffer[48];
-  if (s >= 3600)
-    std::snprintf(buffer, sizeof buffer, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
-  else
-    std::snprintf(buffer, sizeof buffer, "%02ld:%02ld", s / 60, s % 60);
+  if (s >= 3600) std::snprintf(buffer, sizeof buffer, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+  else std::snprintf(buffer, sizeof buffer, "%02ld:%02ld", s / 60, s % 60);
   return buffer;
 }
 
@@ -49,7 +47,8 @@ void Progress::show(Index step, Index steps, double loss, double rate, double le
   if (quiet_ || now - last_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10))) return;
   last_ = now;
   std::fprintf(stderr, "%sstep %lld/%lld  loss %.4f  %s  %s tok/s  %s left%s", terminal_ ? "\r" : "", static_cast<long long>(step),
-               static_cast<long long>(steps), loss, extra.c_str(), count_text(rate).c_str(), duration_text(left).c_str(), terminal_ ? "\033[K" : "\n");
+               static_cast<long long>(steps), loss, extra.c_str(), count_text(rate).c_str(), duration_text(left).c_str(),
+               terminal_ ? "\033[K" : "\n");
   std::fflush(stderr);
   open_ = terminal_;
 }

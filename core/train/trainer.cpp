@@ -19,13 +19,19 @@ double since(std::chrono::steady_clock::time_point start) {
 Index length_of(const Config& config, const TaskInfo& info) {
   const Index T = config.train.length ? config.train.length : info.max_length;
   if (T < info.max_length)
-    throw BadInput("train.length = " + std::to_string(T) + ": examples of " + config.task_name + " are up to " + std::to_string(info.max_length) + " long");
+    throw BadInput("train.length = " + std::to_string(T) + ": examples of " + config.task_name + " are up to " +
+                   std::to_string(info.max_length) + " long");
   return T;
 }
 
 Trainer::Trainer(Config& config, Device& device, Record& record)
-    : model(config.model, config.task->info(), config.variant_knobs), config_(config), device_(device), record_(record), info_(model.info),
-      run_{device.exec(), Mode::train, nullptr}, progress_(config.run.quiet) {
+    : model(config.model, config.task->info(), config.variant_knobs),
+      config_(config),
+      device_(device),
+      record_(record),
+      info_(model.info),
+      run_{device.exec(), Mode::train, nullptr},
+      progress_(config.run.quiet) {
   const Index T = length_of(config, info_);
   train_ = model.make(Mode::train, config.train.batch, T);
   eval_ = model.make(Mode::evaluate, config.train.eval_batch ? config.train.eval_batch : config.train.batch, T);
@@ -39,7 +45,8 @@ void Trainer::allocate() {
   const Index planned = params + train_->net.bytes().total() + eval_->net.bytes().total() + train_->slot_bytes() + eval_->slot_bytes();
   const Index free = free_device_bytes();
   if (free > 0 && planned > free)
-    throw Unsupported("the plan needs " + bytes_text(static_cast<double>(planned)) + ", the device has " + bytes_text(static_cast<double>(free)) + " free");
+    throw Unsupported("the plan needs " + bytes_text(static_cast<double>(planned)) + ", the device has " +
+                      bytes_text(static_cast<double>(free)) + " free");
   const Index before = watched().bytes;
   model.params.commit(static_cast<std::uint64_t>(config_.seed.init), true);
   train_->allocate();
@@ -61,8 +68,13 @@ void Trainer::allocate() {
   tree.set("/memory", "allocated", watched().bytes - before);
   for (const auto& op : train_->net.ops()) {
     const Cost c = op->cost();
-    tree.row("/model/ops", {{"op", op->name()}, {"forward_flops", c.forward.flops}, {"forward_exps", c.forward.exps}, {"forward_bytes", c.forward.bytes, "B"},
-                            {"backward_flops", c.backward.flops}, {"backward_exps", c.backward.exps}, {"backward_bytes", c.backward.bytes, "B"}});
+    tree.row("/model/ops", {{"op", op->name()},
+                            {"forward_flops", c.forward.flops},
+                            {"forward_exps", c.forward.exps},
+                            {"forward_bytes", c.forward.bytes, "B"},
+                            {"backward_flops", c.backward.flops},
+                            {"backward_exps", c.backward.exps},
+                            {"backward_bytes", c.backward.bytes, "B"}});
   }
 }
 
@@ -156,8 +168,9 @@ void Trainer::profile() {
 Outcome Trainer::run() {
   const bool resumed = config_.run.resume && restore();
   if (resumed) progress_.say("resumed at step " + std::to_string(now_.step));
-  batches_ = std::make_unique<Prefetcher>(training_batches(*config_.task, static_cast<std::uint64_t>(config_.seed.data), config_.train.batch, train_->T),
-                                          now_.step * config_.train.accumulate, config_.run.loader_threads, 4);
+  batches_ = std::make_unique<Prefetcher>(
+      training_batches(*config_.task, static_cast<std::uint64_t>(config_.seed.data), config_.train.batch, train_->T),
+      now_.step * config_.train.accumulate, config_.run.loader_threads, 4);
   bool timed = config_.train.seconds == 0 || now_.total != config_.train.steps;
   auto flushed = std::chrono::steady_clock::now();
   while (now_.step < now_.total) {

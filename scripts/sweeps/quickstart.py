@@ -17,7 +17,7 @@ base = {
     "seed": 1,
 }
 
-# Both directions, batch norm after the residual sum, a small state: the Long Range Arena recipe of S4 and S4D for ListOps.
+# Both directions, batch norm after the residual sum, a small state: the published recipe of S4 and S4D for ListOps.
 published = {"model.norm": "batch", "model.place": "post"}
 
 points = zip_(

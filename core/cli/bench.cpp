@@ -1,0 +1,97 @@
+// bench.cpp - ssmbench bench: time ops, mixers or whole training steps, each checked against its reference first.
+#include <cstdio>
+#include <sstream>
+
+#include "bench/bench.hpp"
+#include "cli/command.hpp"
+#include "error.hpp"
+#include "lib/blas.hpp"
+#include "lib/fft.hpp"
+#include "record/provenance.hpp"
+
+namespace ssm {
+
+namespace {
+
+std::vector<std::string> words(const std::string& text) {
+  std::vector<std::string> out;
+  std::stringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');)
+    if (!word.empty()) out.push_back(word);
+  return out;
+}
+
+std::vector<Index> extents(const Arguments& arguments, const char* name) {
+  std::vector<Index> out;
+  for (const std::string& word : words(arguments.text(name))) {
+    std::size_t used = 0;
+    long value = 0;
+    try {
+      value = std::stol(word, &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    if (used != word.size() || value < 1)
+      throw BadInput("--" + std::string(name) + " " + word + ": allowed are integers of 1 or more, separated by commas");
+    out.push_back(value);
+  }
+  if (out.empty()) throw BadInput("--" + std::string(name) + ": no value");
+  return out;
+}
+
+int bench(const Arguments& arguments) {
+  BenchOptions o;
+  for (const auto& [key, value] : arguments.keys) {
+    if (key == "variant") o.variants = {value};
+    else o.keys.emplace_back(key, value);
+  }
+  if (const std::string list = arguments.text("variants"); !list.empty()) o.variants = words(list);
+  o.levels = words(arguments.text("level"));
+  o.modes = words(arguments.text("mode"));
+  o.B = extents(arguments, "B");
+  o.T = extents(arguments, "T");
+  o.D = extents(arguments, "D");
+  o.samples = static_cast<int>(extents(arguments, "samples").front());
+  o.check = !arguments.flag("no-check");
+  o.ceilings = !arguments.flag("no-ceilings");
+  if (arguments.own.count("benchmark")) o.benchmark_flags = arguments.own["benchmark"].as<std::vector<std::string>>();
+  const Config config = bench_config(o);
+  bench_cases(o);
+
+  std::string path = arguments.text("out");
+  if (path.empty()) path = config.run.out + "/bench.h5";
+  Record record(path, "bench");
+  record.config(config.resolved());
+  Device device(config.run.threads);
+  provenance(record.tree(), arguments.argc, arguments.argv,
+             {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
+              device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
+  record.flush();
+  const int failed = run_bench(o, device, record);
+  record.end(failed ? "failed" : "complete", failed ? std::to_string(failed) + " cases failed" : "");
+  std::printf("%s\n", path.c_str());
+  return failed ? 1 : 0;
+}
+
+void options(boost::program_options::options_description& o) {
+  namespace po = boost::program_options;
+  const auto text = [](const char* standard) { return po::value<std::string>()->default_value(standard); };
+  o.add_options()("variants", po::value<std::string>(), "comma-separated; default: all, or --variant");
+  o.add_options()("level", text("mixer"), "of op, mixer, step");
+  o.add_options()("mode", text("forward,forward_backward,decode"), "of the mixer level");
+  o.add_options()("B", text("16"), "batch sizes");
+  o.add_options()("T", text("1024"), "lengths");
+  o.add_options()("D", text("128"), "widths");
+  o.add_options()("samples", text("20"), "timed calls of a case");
+  o.add_options()("out", po::value<std::string>(), "results file; default: <run.out>/bench.h5");
+  o.add_options()("no-check", po::bool_switch(), "do not compare with the references first; recorded");
+  o.add_options()("no-ceilings", po::bool_switch(), "do not measure copy, GEMM and exponential rates");
+  o.add_options()("benchmark", po::value<std::vector<std::string>>(),
+                  "a flag for Google Benchmark, e.g. --benchmark=--benchmark_filter=mamba");
+}
+
+}  // namespace
+
+static const RegisterCommand registered({"bench", "time ops, mixers or training steps, validated first", options, {}, bench});
+
+}  // namespace ssm
