@@ -1,5 +1,8 @@
 #include "hippo.hpp"
 
+#include <complex>
+#define lapack_complex_float  std::complex<float>  // LAPACKE's way to say that the caller is C++
+#define lapack_complex_double std::complex<double>
 #include <lapacke.h>
 
 #include <algorithm>
@@ -69,7 +72,7 @@ Eigenbasis eigenbasis(const Hippo& h) {
     for (Index k = 0; k < N; ++k) e.V[at(n * N + k)] = n == k ? Cx(0) : Cx(0, -S[at(n * N + k)]);
   std::vector<double> omega(at(N));
   const int n = static_cast<int>(N);
-  const int info = LAPACKE_zheev(LAPACK_ROW_MAJOR, 'V', 'L', n, reinterpret_cast<lapack_complex_double*>(e.V.data()), n, omega.data());
+  const int info = LAPACKE_zheev(LAPACK_ROW_MAJOR, 'V', 'L', n, e.V.data(), n, omega.data());
   if (info != 0) throw std::runtime_error("LAPACK zheev failed with info " + std::to_string(info));
   for (Index k = 0; k < N; ++k) {
     e.lambda.emplace_back(mean, omega[at(k)]);

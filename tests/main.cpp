@@ -24,7 +24,7 @@ ssm::Device& test_device() { return *device; }
 
 AtStart::AtStart(std::function<void()> f) { start_functions().push_back(std::move(f)); }
 
-void add_test(const std::string& suite, const std::string& name, std::function<void()> body) {
+void add_test(const std::string& suite, const std::string& name, const std::function<void()>& body) {
   ::testing::RegisterTest(suite.c_str(), name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                           [body]() -> ::testing::Test* { return new Made(body); });
 }

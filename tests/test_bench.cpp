@@ -74,7 +74,7 @@ TEST(Bench, RecordsEveryLevel) {
   o.levels = {"op", "mixer", "step"};
   o.keys = {{"depth", "2"}, {"mamba.d_state", "4"}};
   watch_kokkos();
-  Record record(::testing::TempDir() + "never-written.h5", "bench");
+  Record record(::testing::TempDir() + "bench-test.h5", "bench");
   EXPECT_EQ(run_bench(o, test_device(), record), 0);
   const Tree& t = record.tree();
   ASSERT_EQ(t.at("/bench/case").size(), 5);
@@ -101,7 +101,7 @@ TEST(Bench, WhatCannotRunIsARowWithItsReason) {
   o.variants = {"s4d"};
   o.modes = {"decode"};
   o.keys = {{"s4d.bidirectional", "true"}};
-  Record record(::testing::TempDir() + "never-written.h5", "bench");
+  Record record(::testing::TempDir() + "bench-test.h5", "bench");
   EXPECT_EQ(run_bench(o, test_device(), record), 0);
   EXPECT_EQ(record.tree().column<std::string>("/bench/state").at(0), "skipped");
   EXPECT_NE(record.tree().column<std::string>("/bench/reason").at(0).find("bidirectional"), std::string::npos);
@@ -112,7 +112,7 @@ TEST(Bench, BenchmarkFlagsPassThrough) {
   BenchOptions o = tiny();
   o.check = false;
   o.benchmark_flags = {"--benchmark_filter=decode"};
-  Record record(::testing::TempDir() + "never-written.h5", "bench");
+  Record record(::testing::TempDir() + "bench-test.h5", "bench");
   run_bench(o, test_device(), record);
   int ran = 0;
   for (const std::string& state : record.tree().column<std::string>("/bench/state")) ran += state != "skipped";

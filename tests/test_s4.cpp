@@ -190,22 +190,37 @@ TEST(S4, GoldenNumbers) {
   }
 }
 
-// Long kernels in the build's own precision against sums of exponentials in double.
+// Long kernels and their gradients in the build's own precision against sums of exponentials in double.
 TEST(S4D, LongKernel) {
   const Index T = 4096, H = 3, M = 32;
   KernelCase c{"long", false, T, H, M, T, {}};
   c.options.lambda = diagonal_init("lin", 2 * M);
   Probe probe(test_device().exec(), op_case(c));
-  const std::vector<double> K = probe.forward({}), dt = probe.params().get("kernel.inv_dt"), C = probe.params().get("kernel.C"),
-                            re = probe.params().get("kernel.A_real"), im = probe.params().get("kernel.A_imag");
-  std::vector<double> expected(K.size());
+  const std::vector<double> K = probe.forward({}), dK = test_values("dK", H * T), dt = probe.params().get("kernel.inv_dt"),
+                            C = probe.params().get("kernel.C"), re = probe.params().get("kernel.A_real"),
+                            im = probe.params().get("kernel.A_imag");
+  std::vector<double> expected(K.size()), dC, dA(at(M));
   for (Index h = 0; h < H; ++h)
     for (Index n = 0; n < M; ++n) {
-      const Cx a{-std::exp(re[at(n)]), -im[at(n)]}, z = std::exp(dt[at(h)]) * a,
-                                                    w = (std::exp(z) - 1.0) / a * Cx(C[at(2 * (h * M + n))], C[at(2 * (h * M + n) + 1)]);
-      for (Index l = 0; l < T; ++l) expected[at(h * T + l)] += 2 * (w * std::exp(z * static_cast<double>(l))).real();
+      const double delta = std::exp(dt[at(h)]);
+      const Cx a{-std::exp(re[at(n)]), -im[at(n)]}, z = delta * a, gain = (std::exp(z) - 1.0) / a,
+                                                    weight{C[at(2 * (h * M + n))], C[at(2 * (h * M + n) + 1)]};
+      const Cx gain_a = (delta * std::exp(z) - gain) / a;
+      Cx sum = 0, slope = 0;
+      for (Index l = 0; l < T; ++l) {
+        const Cx e = std::exp(z * static_cast<double>(l));
+        expected[at(h * T + l)] += 2 * (weight * gain * e).real();
+        sum += 2 * dK[at(h * T + l)] * std::conj(gain * e);
+        slope += 2 * dK[at(h * T + l)] * std::conj(weight * (gain_a + gain * delta * static_cast<double>(l)) * e);
+      }
+      dC.push_back(sum.real());
+      dC.push_back(sum.imag());
+      dA[at(n)] -= slope.imag();
     }
   EXPECT_LT(relative_error(K, expected), kDouble ? 1e-11 : 2e-6);
+  probe.backward(dK);
+  EXPECT_LT(relative_error(probe.params().get_grad("kernel.C"), dC), kDouble ? 1e-11 : 2e-6);
+  EXPECT_LT(relative_error(probe.params().get_grad("kernel.A_imag"), dA), kDouble ? 1e-11 : 2e-6);
 }
 
 TEST(S4, LongKernelsMatchDensePowers) {

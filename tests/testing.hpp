@@ -15,4 +15,4 @@ struct AtStart {
 };
 
 // A test named suite.name with this body.
-void add_test(const std::string& suite, const std::string& name, std::function<void()> body);
+void add_test(const std::string& suite, const std::string& name, const std::function<void()>& body);

@@ -67,7 +67,8 @@ struct Attention final : Variant {
       std::vector<double> rows(at(T * wide)), x(at(D)), mixed(at(D)), p(at(T));
       for (Index t = 0; t < T; ++t) {
         for (Index d = 0; d < D; ++d) {
-          const double angle = static_cast<double>(t) * std::pow(1e4, -static_cast<double>(d / 2 * 2) / static_cast<double>(D));
+          const Index even = d - d % 2;
+          const double angle = static_cast<double>(t) * std::pow(1e4, -static_cast<double>(even) / static_cast<double>(D));
           x[at(d)] = c.x[at((b * T + t) * D + d)];
           if (positions == "learned") x[at(d)] += c.p("positions.weight")[at(t * D + d)];
           if (positions == "sin") x[at(d)] += d % 2 ? std::cos(angle) : std::sin(angle);

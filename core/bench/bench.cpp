@@ -37,6 +37,7 @@ struct Outcome {
   double first_call = 0;
   Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
   Work work;
+  bool ran = false;
 };
 
 class Bench {
@@ -50,9 +51,10 @@ class Bench {
         outcomes_(cases_.size()) {}
 
   int run() {
+    record_.tree().set("/bench", "validated", options_.check);
+    record_.tree().set("/bench", "order_seed", static_cast<Index>(options_.order_seed));
     if (options_.ceilings) ceilings();
-    if (options_.check)
-      for (const std::string& name : chosen_variants(options_)) check(name);
+    if (options_.check) check_all();
     for (std::size_t i = 0; i < cases_.size(); ++i)
       benchmark::RegisterBenchmark(cases_[i].name().c_str(), [this, i](benchmark::State& state) { guarded(state, i); })
           ->UseManualTime()
@@ -62,7 +64,7 @@ class Bench {
     benchmark::ClearRegisteredBenchmarks();
     int failed = 0;
     for (std::size_t i = 0; i < cases_.size(); ++i) {
-      write(i);
+      if (!outcomes_[i].ran) write(i);
       failed += outcomes_[i].state == "failed";
     }
     return failed;
@@ -78,14 +80,23 @@ class Bench {
     }
   }
 
-  void check(const std::string& name) {
-    const CheckReport report = self_check(name, config_.variant_knobs, device_.exec());
-    record_.tree().row("/check/variants", {{"variant", name},
-                                           {"reference_err", report.reference_error},
-                                           {"streaming_err", report.streaming_error},
-                                           {"tolerance", report.tolerance},
-                                           {"passed", report.passed}});
-    if (!report.passed) refused_[name] = report.text;
+  void check_all() {
+    CheckReport worst;
+    worst.passed = true;
+    for (const std::string& name : chosen_variants(options_)) {
+      const CheckReport report = self_check(name, config_.variant_knobs, device_.exec());
+      record_.tree().row("/check/variants", {{"variant", name},
+                                             {"reference_err", report.reference_error},
+                                             {"streaming_err", report.streaming_error},
+                                             {"tolerance", report.tolerance},
+                                             {"passed", report.passed}});
+      if (!report.passed) refused_[name] = report.text;
+      worst.reference_error = std::max(worst.reference_error, report.reference_error);
+      worst.streaming_error = std::max(worst.streaming_error, report.streaming_error);
+      worst.tolerance = report.tolerance;
+      worst.passed = worst.passed && report.passed;
+    }
+    record_.check(worst.reference_error, worst.streaming_error, worst.tolerance, worst.passed);
   }
 
   void google() {
@@ -101,22 +112,28 @@ class Bench {
     else benchmark::RunSpecifiedBenchmarks();
   }
 
+  // One case, whatever happens to it: it is on disk before the next one starts.
   void guarded(benchmark::State& state, std::size_t i) {
     Outcome& out = outcomes_[i];
-    out = {"ok", "", {}, 0, 1, 0, 0, 0, 0, {}};
+    out = Outcome{};
+    out.state = "ok", out.reason = "", out.ran = true;
+    const auto stop = [&](const char* how, const std::exception& e) {
+      out.state = how, out.reason = e.what();
+      out.seconds.clear();
+      state.SkipWithError(e.what());
+    };
     try {
       if (const auto why = refused_.find(cases_[i].variant); why != refused_.end()) throw std::runtime_error(why->second);
       measure(state, cases_[i], out);
-      return;
     } catch (const Unsupported& e) {
-      out.state = "skipped", out.reason = e.what();
+      stop("skipped", e);
     } catch (const BadInput& e) {
-      out.state = "skipped", out.reason = e.what();
+      stop("skipped", e);
     } catch (const std::exception& e) {
-      out.state = "failed", out.reason = e.what();
+      stop("failed", e);
     }
-    out.seconds.clear();
-    state.SkipWithError(out.reason.c_str());
+    write(i);
+    record_.flush();
   }
 
   void measure(benchmark::State& state, const BenchCase& c, Outcome& out) {

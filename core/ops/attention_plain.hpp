@@ -77,7 +77,7 @@ inline void plain_forward(const Run& r, Index B, const Heads& a, Real* Y, Real* 
         }
         const Real part = l > 0 ? 1 / l : Real(0);
         for (Index c = 0; c < dh; ++c) y[c] *= part;
-        lse[item] = l > 0 ? m + ::log(l) : Real(0);
+        lse[item] = l > 0 ? m + Kokkos::log(l) : Real(0);
       });
 }
 

@@ -163,7 +163,7 @@ struct ForwardTiles {
       const Real part = total > 0 ? 1 / total : Real(0);
       Real* y = Y + ((b * a.T + begin + q) * a.H + h) * a.dh;
       for (Index c = 0; c < a.dh; ++c) y[c] = O[q * wide + c] * part;
-      lse[(b * a.H + h) * a.T + begin + q] = total > 0 ? top[q] + ::log(total) : Real(0);
+      lse[(b * a.H + h) * a.T + begin + q] = total > 0 ? top[q] + Kokkos::log(total) : Real(0);
     }
   }
 };

@@ -48,7 +48,7 @@ struct BatchNorm final : Op {
     const Real *M = n.mode == Mode::train ? v(mean) : v(running_mean), *V = n.mode == Mode::train ? v(var) : v(running_var);
     each_row(
         "ssm::batch_norm", r, rows, D,
-        KOKKOS_LAMBDA(const Index i, const Index c) { Y[i * D + c] = (X[i * D + c] - M[c]) * (W[c] / ::sqrt(V[c] + small)) + B[c]; });
+        KOKKOS_LAMBDA(const Index i, const Index c) { Y[i * D + c] = (X[i * D + c] - M[c]) * (W[c] / Kokkos::sqrt(V[c] + small)) + B[c]; });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *W = v(weight), *M = v(mean), *V = v(var), *dY = d(y);
@@ -66,12 +66,12 @@ struct BatchNorm final : Op {
         "ssm::batch_norm_weight", r, rows, D, part,
         KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - M[c]); },
         KOKKOS_LAMBDA(const Index c, const double total) {
-          sum_h[c] = static_cast<Real>(total) / ::sqrt(V[c] + small);
+          sum_h[c] = static_cast<Real>(total) / Kokkos::sqrt(V[c] + small);
           dW[c] += sum_h[c];
         });
     each_row(
         "ssm::batch_norm_backward", r, rows, D, KOKKOS_LAMBDA(const Index i, const Index c) {
-          const Real s = 1 / ::sqrt(V[c] + small), h = (X[i * D + c] - M[c]) * s;
+          const Real s = 1 / Kokkos::sqrt(V[c] + small), h = (X[i * D + c] - M[c]) * s;
           dX(i * D + c, W[c] * s * (dY[i * D + c] - per * sum[c] - h * per * sum_h[c]));
         });
   }

@@ -77,7 +77,7 @@ struct DilatedConv final : Op {
           const Real* w = from + o * each;
           Real scale = 1;
           if (g) {
-            const Real size = ::sqrt(row.sum(each, [&](Index q) { return w[q] * w[q]; }));
+            const Real size = Kokkos::sqrt(row.sum(each, [&](Index q) { return w[q] * w[q]; }));
             row.once([&] { norm[o] = size; });
             scale = g[o] / size;
           }

@@ -29,7 +29,7 @@ struct CrossEntropy final : Op {
           const Real* logit = X + i * C;
           const Real m = row.max(C, [&](const Index c) { return logit[c]; });
           const Real first = -row.max(C, [&](const Index c) { return logit[c] == m ? -static_cast<Real>(c) : -static_cast<Real>(C); });
-          const Real s = ::log(row.sum(C, [&](const Index c) { return fast_exp(logit[c] - m); }));
+          const Real s = Kokkos::log(row.sum(C, [&](const Index c) { return fast_exp(logit[c] - m); }));
           const std::int32_t target = targets[i];
           row.once([&] {
             P[i] = first;

@@ -40,7 +40,7 @@ struct Norm final : Op {
           Real* out_row = Y + i * D;
           const Real m = M ? row.sum(D, [&](const Index c) { return in_row[c]; }) / static_cast<Real>(D) : Real(0);
           const Real square = row.sum(D, [&](const Index c) { return (in_row[c] - m) * (in_row[c] - m); });
-          const Real s = 1 / ::sqrt(square / static_cast<Real>(D) + small);
+          const Real s = 1 / Kokkos::sqrt(square / static_cast<Real>(D) + small);
           row.once([&] {
             S[i] = s;
             if (M) M[i] = m;

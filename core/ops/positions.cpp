@@ -15,7 +15,8 @@ struct Sinusoids final : Op {
 
   // In double: single precision loses the phase of late positions.
   static SSM_FN Real sinusoid(double t, Index d, Index D) {
-    const double angle = t * ::exp(-9.2103403719761827361 * static_cast<double>(d / 2 * 2) / static_cast<double>(D));
+    const Index even = d - d % 2;
+    const double angle = t * ::exp(-9.2103403719761827361 * static_cast<double>(even) / static_cast<double>(D));
     return static_cast<Real>(d % 2 ? ::cos(angle) : ::sin(angle));
   }
   void forward(const Run& r) override {
@@ -24,7 +25,8 @@ struct Sinusoids final : Op {
     Real* Y = v(y);
     launch(
         "ssm::add_sinusoids", r, T * D, KOKKOS_LAMBDA(const Index i) {
-          const Real value = sinusoid(static_cast<double>(i / D), i % D, D);
+          const Index t = i / D;
+          const Real value = sinusoid(static_cast<double>(t), i - t * D, D);
           for (Index b = 0; b < B; ++b) Y[b * T * D + i] = X[b * T * D + i] + value;
         });
   }

@@ -15,10 +15,10 @@ inline Shape shape_of(Index H, Index M, Index L) { return {H, M, L, L / 2 + 1, (
 template <int Ch, int Rank>
 struct Sums {
   static constexpr int count = (Ch + Rank) * (1 + Rank);
-  static constexpr int cb(int c) { return c * (1 + Rank); }
-  static constexpr int cp(int c, int r) { return c * (1 + Rank) + 1 + r; }
-  static constexpr int qb(int r) { return (Ch + r) * (1 + Rank); }
-  static constexpr int qp(int r, int q) { return (Ch + r) * (1 + Rank) + 1 + q; }
+  SSM_FN static constexpr int cb(int c) { return c * (1 + Rank); }
+  SSM_FN static constexpr int cp(int c, int r) { return c * (1 + Rank) + 1 + r; }
+  SSM_FN static constexpr int qb(int r) { return (Ch + r) * (1 + Rank); }
+  SSM_FN static constexpr int qp(int r, int q) { return (Ch + r) * (1 + Rank) + 1 + q; }
 };
 
 // nodes (2, padded): cos and sin of theta_j / 2. Padded frequencies get harmless values.

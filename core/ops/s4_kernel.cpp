@@ -146,7 +146,8 @@ struct Kernel final : Op {
   }
   Cost cost() const override {
     const double k = static_cast<double>(p.kernels), R = static_cast<double>(p.rank), sums = (k + R) * (1 + R);
-    const double points = static_cast<double>(p.H * p.M * (n.l_max / 2 + 1)), bytes = sizeof(Real) * static_cast<double>(y.size());
+    const Index nodes_ = n.l_max / 2 + 1;
+    const double points = static_cast<double>(p.H * p.M * nodes_), bytes = sizeof(Real) * static_cast<double>(y.size());
     return {{points * (18 + 8 * sums), 0, bytes}, {points * (18 + 8 * sums + 36 + 16 * sums), 0, bytes}};
   }
 };

@@ -133,7 +133,7 @@ void Optimizer::update(const Run& r) {
           const Real gi = g[i] * scale;
           m[i] = beta1 * m[i] + (1 - beta1) * gi;
           v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;
-          p[i] -= lr * (m[i] * c1 / (::sqrt(v[i] * c2) + tiny) + decay * p[i]);
+          p[i] -= lr * (m[i] * c1 / (Kokkos::sqrt(v[i] * c2) + tiny) + decay * p[i]);
         }
       });
   launch(

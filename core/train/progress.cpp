@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 namespace ssm {
@@ -18,7 +19,7 @@ std::string format(const char* pattern, double value, const char* unit) {
 
 std::string duration_text(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "--:--";
-  const long s = static_cast<long>(seconds + 0.5);
+  const long s = std::lround(seconds);
   char buffer[48];
   if (s >= 3600) std::snprintf(buffer, sizeof buffer, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
   else std::snprintf(buffer, sizeof buffer, "%02ld:%02ld", s / 60, s % 60);

@@ -61,7 +61,7 @@ class Trainer {
   std::vector<double> step_seconds_;
   std::vector<std::pair<Index, Index>> step_tokens_;  // real and padded tokens after each step since the last report
   double last_loss_ = 0, first_call_ = 0;
-  std::string validation_text_ = "";
+  std::string validation_text_;
   Progress progress_;
 };
 
