@@ -61,7 +61,7 @@ struct Row {
   static constexpr int kMapped = 64, kVec = 32 / sizeof(Real);
   typedef Real Vec __attribute__((vector_size(32), may_alias));  // what compilers store by: a wider load right after would wait
 
-  // fold(accumulator, next) over f(0..n-1); `start` is its neutral element.
+  // fold(accumulator, next) over f(0..n-1); `start` is its neutral element. By reference: a vector by value has no ABI without AVX.
   template <class F, class Fold>
   Real reduce(Index n, Real start, const F& f, const Fold& fold) const {
     alignas(64) Real block[kMapped];
@@ -75,23 +75,23 @@ struct Row {
         SSM_INDEPENDENT
         for (int l = 0; l < static_cast<int>(n - i); ++l) block[l] = f(i + l);
       }
-      for (int k = 0; k < kMapped / kVec; ++k) lanes = fold(lanes, reinterpret_cast<const Vec*>(block)[k]);
+      for (int k = 0; k < kMapped / kVec; ++k) fold(lanes, reinterpret_cast<const Vec*>(block)[k]);
     }
     Vec half = lanes;
     for (int width = kVec / 2; width > 0; width /= 2) {
       for (int l = 0; l < width; ++l) half[l] = lanes[l + width];
-      lanes = fold(lanes, half);
+      fold(lanes, half);
     }
     return lanes[0];
   }
   template <class F>
   Real sum(Index n, const F& f) const {
-    return reduce(n, 0, f, [](Vec a, Vec b) { return a + b; });
+    return reduce(n, 0, f, [](Vec& a, const Vec& b) { a += b; });
   }
   // n >= 1
   template <class F>
   Real max(Index n, const F& f) const {
-    return reduce(n, f(0), f, [](Vec a, Vec b) { return a < b ? b : a; });
+    return reduce(n, f(0), f, [](Vec& a, const Vec& b) { a = a < b ? b : a; });
   }
   template <class F>
   void each(Index n, const F& f) const {
