@@ -1,4 +1,4 @@
-"""ListOps in the form of the Long Range Arena (depth 10, lengths 501 to 1999): five mixers, a quarter of an hour each on a CPU."""
+"""ListOps in the form of the Long Range Arena (depth 10, lengths 501 to 1999): five mixers, fifteen minutes each."""
 
 from ssmb.points import zip_
 
