@@ -1,4 +1,4 @@
-"""The main job in minutes: five mixers on depth-6 ListOps. S4D trains for four minutes, the others for fifty seconds."""
+"""The main job in minutes: five mixers on depth-6 ListOps, S4D for four minutes, the others for fifty seconds."""
 
 from ssmb.points import zip_
 
