@@ -1,9 +1,5 @@
 // test_step.cpp - a training step allocates nothing (operator new and Kokkos), waits for nothing, launches on the run's instance with labelled
 // kernels, and planned memory is what was allocated; for every variant.
-#include <atomic>
-#include <cstdlib>
-#include <filesystem>
-#include <new>
 #include <set>
 
 #include <Kokkos_Core.hpp>
@@ -12,25 +8,6 @@
 #include "tiny_task.hpp"
 #include "train/trainer.hpp"
 #include "watch.hpp"
-
-namespace {
-std::atomic<long> news{0};
-}
-
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++news;
-  if (void* p = std::malloc(size ? size : 1)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-  ++news;
-  return std::malloc(size ? size : 1);
-}
-[[gnu::noinline]] void* operator new[](std::size_t size) { return operator new(size); }
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 
 namespace ssm {
 namespace {
@@ -78,13 +55,13 @@ void register_variant(const std::string& name) {
   add_test("step_" + name, "allocates_and_waits_for_nothing", [=] {
     Step step(name);
     step(), step();  // first use may size library workspaces
-    const long before_news = news;
+    const long before_news = news_made();
     const Watched before = watched();
     for (int i = 0; i < 5; ++i) step();
     const Watched after = watched();
     EXPECT_EQ(after.allocations, before.allocations) << "allocations through Kokkos in five steps";
     EXPECT_EQ(after.fences, before.fences) << "fences in five steps";
-    EXPECT_EQ(news - before_news, 0) << "operator new in five steps";
+    EXPECT_EQ(news_made() - before_news, 0) << "operator new in five steps";
   });
   add_test("step_" + name, "plan_is_what_is_allocated", [=] {
     const Index before = watched().bytes;

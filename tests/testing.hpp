@@ -16,3 +16,6 @@ struct AtStart {
 
 // A test named suite.name with this body.
 void add_test(const std::string& suite, const std::string& name, const std::function<void()>& body);
+
+// Calls of operator new so far, in the whole program.
+long news_made();
