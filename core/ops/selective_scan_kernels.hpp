@@ -54,12 +54,10 @@ SSM_FN void decay_rates(const Inputs& p, Index first, Real* A) {
 // Sums over lanes go in two steps that both compile to SIMD: W lanes fold to kFold at every step, those to one number once a chunk.
 constexpr int kFold = kOnHost ? kFoldMost : 1;
 template <int W>
-constexpr int fold_of() {
-  return W < kFold ? W : kFold;
-}
+inline constexpr int kFoldOf = W < kFold ? W : kFold;
 template <int W>
 SSM_FN void fold(const Real* x, Index N, Real* to) {
-  constexpr int F = fold_of<W>();
+  constexpr int F = kFoldOf<W>;
   for (Index k = 0; k < N; ++k) {
     Real sum[F];
     for (int l = 0; l < F; ++l) sum[l] = x[k * W + l];
@@ -70,7 +68,7 @@ SSM_FN void fold(const Real* x, Index N, Real* to) {
 }
 template <int W>
 SSM_FN void unfold(const Real* x, Index count, bool fresh, Real* to) {
-  constexpr int F = fold_of<W>();
+  constexpr int F = kFoldOf<W>;
   SSM_INDEPENDENT
   for (Index i = 0; i < count; ++i) {
     Real sum = x[i * F];
@@ -186,7 +184,7 @@ struct Backward {
     for (Real** part : {&g.h, &g.a}) *part = next, next += kChunk * NW;
     for (Real** part : {&g.delta, &g.slope, &g.u, &g.dy}) *part = next, next += kChunk * W;
     g.bias = next, g.skip = next + W, g.zero = next + 2 * W;
-    g.foldB = next + 3 * W, g.foldC = g.foldB + kChunk * N * fold_of<W>();
+    g.foldB = next + 3 * W, g.foldC = g.foldB + kChunk * N * kFoldOf<W>;
     g.sums = o.partial + (b * E + first) * sums_of_channel(N);
     decay_rates<W>(p, first, g.A);
     if (kB) gather<W>(p.B, first, N, g.B);
@@ -256,7 +254,7 @@ struct Backward {
     const Real *Bt = p.B + (g.b * p.T + t) * N, *Ct = p.C + (g.b * p.T + t) * N;
     const Real *A = g.A, *Bp = g.B, *Cp = g.C, *h = g.h + q * NW, *a = g.a + q * NW;
     Real *lambda = g.lambda, *dA = g.sums, *dD = dA + NW, *dbias = dD + W, *dBp = dbias + W, *dCp = dBp + NW;
-    constexpr int F = fold_of<W>();
+    constexpr int F = kFoldOf<W>;
     Real *toB = g.toB, *toC = g.toC;
     if (t >= kChunk) {
       const Index early = at - kChunk * p.E;
