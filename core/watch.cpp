@@ -1,10 +1,12 @@
 #include "watch.hpp"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <map>
 #include <mutex>
 
@@ -89,6 +91,12 @@ Index peak_rss() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<Index>(usage.ru_maxrss) * 1024;
+}
+
+Index rss() {
+  std::ifstream file("/proc/self/statm");
+  Index size = 0, resident = 0;
+  return file >> size >> resident ? resident * static_cast<Index>(sysconf(_SC_PAGESIZE)) : 0;
 }
 
 double cpu_seconds() {

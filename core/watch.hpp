@@ -26,8 +26,9 @@ struct KernelTime {
 void start_profile();
 std::vector<KernelTime> stop_profile();  // longest first
 
-// Highest resident memory of the process, bytes.
+// Resident memory of the process in bytes: highest so far, and now (0 where the system does not say).
 Index peak_rss();
+Index rss();
 // CPU seconds of all threads of the process.
 double cpu_seconds();
 

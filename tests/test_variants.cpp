@@ -5,21 +5,15 @@
 #include <cmath>
 
 #include "check.hpp"
+#include "mixer_cases.hpp"
 #include "op_check.hpp"
 
 namespace ssm {
 namespace {
 
-struct Shape {
-  Index B, T, D;
-};
-
 OpCase mixer_case(const std::string& name, const VariantKnobs& knobs, Shape s) {
   OpCase c;
-  c.B = s.B, c.T = s.T, c.D = s.D;
-  c.l_max = std::max<Index>(s.T, 16);
-  c.inputs = {shaped({s.B, s.T, s.D})};
-  c.build = [=](Net& n, const std::vector<Tensor>& in) { return make_variant(name, knobs)->build(n, in[0]); };
+  static_cast<ProbeSpec&>(c) = mixer_spec(name, knobs, s);
   return c;
 }
 

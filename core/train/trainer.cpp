@@ -48,6 +48,7 @@ void Trainer::allocate() {
     throw Unsupported("the plan needs " + bytes_text(static_cast<double>(planned)) + ", the device has " +
                       bytes_text(static_cast<double>(free)) + " free");
   const Index before = watched().bytes;
+  record_.tree().set("/memory", "rss_before", rss());
   model.params.commit(static_cast<std::uint64_t>(config_.seed.init), true);
   train_->allocate();
   eval_->allocate();
