@@ -5,7 +5,8 @@
 #include <unordered_map>
 
 #include "error.hpp"
-#include "launch.hpp"
+#include "lib/blas.hpp"
+#include "lib/gpu.hpp"
 #include "watch.hpp"
 
 namespace ssm {
@@ -16,17 +17,50 @@ const std::string& kernel_name(const char* literal) {
   return found != names.end() ? found->second : names.emplace(literal, literal).first->second;
 }
 
-Device::Device(int wanted) {
+namespace {
+
+// One clear line instead of what Kokkos says when there is nothing to run on.
+void need_device() {
+#if defined(SSM_GPU)
+  int count = 0;
+  const auto status = SSM_GPU(GetDeviceCount)(&count);
+  if (status != SSM_GPU(Success)) throw std::runtime_error(std::string("this build needs a GPU: ") + SSM_GPU(GetErrorString)(status));
+  if (count == 0) throw std::runtime_error("this build needs a GPU: none is there");
+#if defined(KOKKOS_ENABLE_CUDA)
+  constexpr int wanted[] = {__CUDA_ARCH_LIST__};
+  int major = 0, minor = 0;
+  gpu_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "compute capability");
+  gpu_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "compute capability");
+  if (100 * major + 10 * minor < wanted[0])
+    throw std::runtime_error("this build is for compute capability " + std::to_string(wanted[0] / 100) + "." +
+                             std::to_string(wanted[0] / 10 % 10) + " or newer, the device has " + std::to_string(major) + "." +
+                             std::to_string(minor));
+#endif
+#endif
+}
+
+}  // namespace
+
+Device::Device(int wanted, const std::string& gemm) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (wanted < 0 || (cores > 0 && wanted > cores))
     throw BadInput("run.threads = " + std::to_string(wanted) + ": allowed is 0 (all) to " + std::to_string(cores) +
                    ", the cores of this machine");
+  set_gemm_precision(gemm);
+  need_device();
   Kokkos::InitializationSettings settings;
   settings.set_disable_warnings(true);
   if (wanted > 0) settings.set_num_threads(wanted);
   Kokkos::initialize(settings);
   watch_kokkos();
+#if defined(SSM_GPU)
+  SSM_GPU(Stream_t) stream = nullptr;
+  gpu_check(SSM_GPU(StreamCreateWithFlags)(&stream, SSM_GPU(StreamNonBlocking)), "stream");
+  stream_ = stream;
+  exec_.reset(new Exec{ExecSpace(stream)});
+#else
   exec_ = std::make_unique<Exec>();
+#endif
   backend = ExecSpace::name();
   threads = kOnHost ? exec_->space.concurrency() : 1;
   kokkos_version = std::to_string(KOKKOS_VERSION / 10000) + '.' + std::to_string(KOKKOS_VERSION / 100 % 100) + '.' +
@@ -36,16 +70,21 @@ Device::Device(int wanted) {
   kokkos_configuration = text.str();
 #if defined(KOKKOS_ENABLE_CUDA)
   name = exec_->space.cuda_device_prop().name;
+#elif defined(KOKKOS_ENABLE_HIP)
+  name = exec_->space.hip_device_prop().name;
+#endif
+#if defined(SSM_GPU)
   int number = 0;
-  cudaDriverGetVersion(&number);
-  driver = std::to_string(number);
-  cudaRuntimeGetVersion(&number);
-  runtime = std::to_string(number);
+  if (SSM_GPU(DriverGetVersion)(&number) == SSM_GPU(Success)) driver = std::to_string(number);
+  if (SSM_GPU(RuntimeGetVersion)(&number) == SSM_GPU(Success)) runtime = std::to_string(number);
 #endif
 }
 
 Device::~Device() {
   exec_.reset();
+#if defined(SSM_GPU)
+  if (stream_) (void)SSM_GPU(StreamDestroy)(static_cast<SSM_GPU(Stream_t)>(stream_));
+#endif
   Kokkos::finalize();
 }
 

@@ -9,8 +9,9 @@ namespace ssm {
 
 class Device {
  public:
-  // threads = 0: what the environment gives. Throws BadInput for a number the machine cannot give.
-  explicit Device(int threads = 0);
+  // threads = 0: what the environment gives. Throws BadInput for a number the machine cannot give, Unsupported for a precision of matrix
+  // products that it does not have, std::runtime_error where there is no device that this build can run on.
+  explicit Device(int threads = 0, const std::string& gemm = "fp32");
   ~Device();
   Device(const Device&) = delete;
 
@@ -23,6 +24,7 @@ class Device {
 
  private:
   std::unique_ptr<Exec> exec_;
+  void* stream_ = nullptr;  // a GPU's: ours alone, so that a step can be captured and waits for nobody
 };
 
 }  // namespace ssm

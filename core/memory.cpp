@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "launch.hpp"
+#include "lib/gpu.hpp"
 
 namespace ssm {
 
@@ -41,21 +41,18 @@ void fill_bytes(void* device, int byte, Index bytes) {
 }
 
 void stream_in([[maybe_unused]] Exec& exec, void* device, const void* host, Index bytes) {
-#if defined(KOKKOS_ENABLE_CUDA)
-  if (cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, exec.space.cuda_stream()) != cudaSuccess)
-    throw std::runtime_error("copy to the device failed");
-#elif defined(KOKKOS_ENABLE_HIP)
-  if (hipMemcpyAsync(device, host, static_cast<std::size_t>(bytes), hipMemcpyHostToDevice, exec.space.hip_stream()) != hipSuccess)
-    throw std::runtime_error("copy to the device failed");
+#if defined(SSM_GPU)
+  gpu_check(SSM_GPU(MemcpyAsync)(device, host, static_cast<std::size_t>(bytes), SSM_GPU(MemcpyHostToDevice), gpu_stream(exec)),
+            "copy to the device");
 #else
   std::memcpy(device, host, static_cast<std::size_t>(bytes));
 #endif
 }
 
 Index free_device_bytes() {
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_GPU)
   std::size_t free = 0, total = 0;
-  if (cudaMemGetInfo(&free, &total) == cudaSuccess) return static_cast<Index>(free);
+  if (SSM_GPU(MemGetInfo)(&free, &total) == SSM_GPU(Success)) return static_cast<Index>(free);
 #endif
   return 0;
 }

@@ -7,7 +7,7 @@ import h5py
 from program import Case
 
 SHARE = 0.05  # of the plan
-AROUND = 24 << 20  # batches made ahead, OpenBLAS, FFTW, the record, thread stacks
+AROUND = 12 << 20  # batches made ahead, OpenBLAS, FFTW, the record, thread stacks
 
 
 class Memory(Case):

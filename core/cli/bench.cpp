@@ -62,7 +62,7 @@ int bench(const Arguments& arguments) {
   if (path.empty()) path = config.run.out + "/bench.h5";
   Record record(path, "bench");
   record.config(config.resolved());
-  Device device(config.run.threads);
+  Device device(config.run.threads, config.run.gemm);
   provenance(record.tree(), arguments.argc, arguments.argv,
              {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
               device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});

@@ -66,7 +66,7 @@ int eval(const Arguments& arguments) {
   if (const std::string out = arguments.text("out"); !out.empty() && std::filesystem::equivalent(out, path, missing))
     throw BadInput("--out " + out + ": is the checkpoint itself");
 
-  Device device(config.run.threads);
+  Device device(config.run.threads, config.run.gemm);
   Model model(config.model, config.task->info(), config.variant_knobs);
   const Index T = length_of(config, model.info);
   const auto net = model.make(Mode::evaluate, config.train.eval_batch ? config.train.eval_batch : config.train.batch, T);

@@ -24,7 +24,7 @@ int train(const Arguments& arguments) {
   record.tree().set("/task", "name", config.task_name);
   record.tree().set("/task", "metric", info.metric);
 
-  Device device(config.run.threads);
+  Device device(config.run.threads, config.run.gemm);
   provenance(record.tree(), arguments.argc, arguments.argv,
              {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
               device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});

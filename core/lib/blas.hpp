@@ -59,6 +59,9 @@ struct SumCut {
 SumCut sum_cut(Index M, Index N, Index K, Index batch);
 inline Index gemm_sum_scratch(Index M, Index N, Index K, Index batch) { return sum_cut(M, N, K, batch).parts * M * (N + 1); }
 
+// "fp32" or "tf32" for all products from now on. Throws Unsupported where the library or the build has no such products.
+void set_gemm_precision(const std::string& precision);
+
 // "OpenBLAS 0.3.21 ... core SkylakeX", "cuBLAS 13.0.0", "plain".
 std::string blas_name();
 

@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 
+#include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
 
@@ -14,7 +15,8 @@ void check(cublasStatus_t status, const char* call) {
   if (status != CUBLAS_STATUS_SUCCESS) throw std::runtime_error(std::string(call) + ": " + cublasGetStatusString(status));
 }
 
-// One handle a process. It lives until the process ends: the driver may be gone before static objects are destroyed.
+// Set before the first product. One handle a process. It lives until the process ends: the driver may be gone before static objects are destroyed.
+bool tf32 = false;
 struct Handle {
   cublasHandle_t cublas = nullptr;
   void* workspace = nullptr;
@@ -30,6 +32,7 @@ struct Handle {
     if (on_stream && stream == wanted) return cublas;
     check(cublasSetStream(cublas, wanted), "cublasSetStream");  // forgets the workspace
     check(cublasSetWorkspace(cublas, workspace, kWorkspace), "cublasSetWorkspace");
+    check(cublasSetMathMode(cublas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
     stream = wanted;
     on_stream = true;
     return cublas;
@@ -89,6 +92,11 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   Gemm sums = g;
   sums.C = nullptr;
   plain::gemm_sum(r, sums, row_sum, scratch);
+}
+
+void set_gemm_precision(const std::string& precision) {
+  if (kDouble && precision != "fp32") throw Unsupported("run.gemm = " + precision + ": this build computes in double");
+  blas_gpu::tf32 = precision == "tf32";
 }
 
 std::string blas_name() {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "error.hpp"
 #include "lib/blas.hpp"
 #include "lib/each.hpp"
 
@@ -138,6 +139,9 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   if (row_sum) plain::add_parts(r, scratch + g.M * g.N, cut.parts, stride, g.M, 1, row_sum);
 }
 
+void set_gemm_precision(const std::string& precision) {
+  if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": products on a CPU have the precision of the build only");
+}
 std::string blas_name() { return std::string(openblas_get_config()) + " core " + openblas_get_corename(); }
 
 }  // namespace ssm

@@ -42,23 +42,25 @@ std::unique_ptr<LongConv> long_conv(const ConvShape& shape);
 
 // Rows of a real transform of length n, in float or double:  X_k = sum_t x_t e^{-2 pi i k t / n},  k = 0 .. n/2.
 // x (rows, n), X (rows, n/2 + 1, 2). Neither direction scales: inverse(forward(x)) = n x. inverse() may destroy X.
+// work: scratch() numbers.
 template <class R>
 class RealRows {
  public:
   virtual ~RealRows() = default;
-  virtual void forward(const Run& r, Index rows, const R* x, R* X) = 0;
-  virtual void inverse(const Run& r, Index rows, R* X, R* x) = 0;
+  virtual Index scratch() const { return 0; }
+  virtual void forward(const Run& r, const R* x, R* X, R* work) = 0;
+  virtual void inverse(const Run& r, R* X, R* x, R* work) = 0;
 };
-std::unique_ptr<RealRows<Real>> real_rows(Index n);
-std::unique_ptr<RealRows<Wide>> wide_rows(Index n);  // where single precision is not enough
+std::unique_ptr<RealRows<Real>> real_rows(Index rows, Index n);
+std::unique_ptr<RealRows<Wide>> wide_rows(Index rows, Index n);  // where single precision is not enough
 
 // "FFTW 3.3.10", "plain".
 std::string fft_name();
 
 namespace plain {
 std::unique_ptr<LongConv> long_conv(const ConvShape& shape);
-std::unique_ptr<RealRows<Real>> real_rows(Index n);
-std::unique_ptr<RealRows<Wide>> wide_rows(Index n);
+std::unique_ptr<RealRows<Real>> real_rows(Index rows, Index n);
+std::unique_ptr<RealRows<Wide>> wide_rows(Index rows, Index n);
 }  // namespace plain
 
 }  // namespace ssm

@@ -216,10 +216,10 @@ template <class R>
 struct HostRows final : RealRows<R> {
   using A = Fftw<R>;
   using Z = typename A::Number;
-  Index n;
+  Index rows, n;
   typename A::Plan to, from;
 
-  explicit HostRows(Index length) : n(length) {
+  HostRows(Index count, Index length) : rows(count), n(length) {
     Room<R> x(n), X(2 * (n / 2 + 1));
     to = A::r2c(n, x.p, reinterpret_cast<Z*>(X.p));
     from = A::c2r(n, reinterpret_cast<Z*>(X.p), x.p);
@@ -228,13 +228,13 @@ struct HostRows final : RealRows<R> {
     A::destroy(to);
     A::destroy(from);
   }
-  void forward(const Run& r, Index rows, const R* x, R* X) override {
+  void forward(const Run& r, const R* x, R* X, R*) override {
     const Index length = n, bins = n / 2 + 1;
     const auto plan = to;
     launch("ssm::real_rows", r, rows,
            [=](const Index row) { A::run(plan, const_cast<R*>(x) + row * length, reinterpret_cast<Z*>(X + row * 2 * bins)); });
   }
-  void inverse(const Run& r, Index rows, R* X, R* x) override {
+  void inverse(const Run& r, R* X, R* x, R*) override {
     const Index length = n, bins = n / 2 + 1;
     const auto plan = from;
     launch("ssm::real_rows_inverse", r, rows,
@@ -245,8 +245,8 @@ struct HostRows final : RealRows<R> {
 }  // namespace fft_host
 
 std::unique_ptr<LongConv> long_conv(const ConvShape& shape) { return std::make_unique<fft_host::HostConv>(shape); }
-std::unique_ptr<RealRows<Real>> real_rows(Index n) { return std::make_unique<fft_host::HostRows<Real>>(n); }
-std::unique_ptr<RealRows<Wide>> wide_rows(Index n) { return std::make_unique<fft_host::HostRows<Wide>>(n); }
+std::unique_ptr<RealRows<Real>> real_rows(Index rows, Index n) { return std::make_unique<fft_host::HostRows<Real>>(rows, n); }
+std::unique_ptr<RealRows<Wide>> wide_rows(Index rows, Index n) { return std::make_unique<fft_host::HostRows<Wide>>(rows, n); }
 std::string fft_name() { return fftw_version; }
 
 }  // namespace ssm

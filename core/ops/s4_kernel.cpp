@@ -25,9 +25,9 @@ struct Engine {
 };
 
 template <class R>
-std::unique_ptr<RealRows<R>> rows_of(Index n) {
-  if constexpr (std::is_same_v<R, Real>) return real_rows(n);
-  else return wide_rows(n);
+std::unique_ptr<RealRows<R>> rows_of(Index rows, Index n) {
+  if constexpr (std::is_same_v<R, Real>) return real_rows(rows, n);
+  else return wide_rows(rows, n);
 }
 
 template <class R, int Ch, int Rank>
@@ -37,9 +37,9 @@ struct Cauchy final : Engine {
   bool training;
   std::unique_ptr<RealRows<R>> rows;
 
-  Cauchy(const Shape& shape, Index length, bool train) : s(shape), T(length), training(train), rows(rows_of<R>(s.L)) {}
+  Cauchy(const Shape& shape, Index length, bool train) : s(shape), T(length), training(train), rows(rows_of<R>(Ch * s.H, s.L)) {}
 
-  // Arrays in scratch: nodes, table, spectrum, time, gamma.
+  // Arrays in scratch: nodes, table, spectrum, time, gamma, what the transforms need.
   Index nodes() const { return 2 * s.padded; }
   Index table() const { return s.H * s.M * (2 + 2 * Sums<Ch, Rank>::count); }
   Index spectrum() const { return Ch * s.H * 2 * s.bins; }
@@ -47,18 +47,19 @@ struct Cauchy final : Engine {
   Index gamma() const { return training ? s.H * Sums<Ch, Rank>::count * 2 * s.padded : 0; }
   static Index padded(Index n) { return (n + 31) / 32 * 32; }
   Index scratch() const override {
-    return (padded(nodes()) + padded(table()) + padded(spectrum()) + padded(time()) + padded(gamma())) *
+    return (padded(nodes()) + padded(table()) + padded(spectrum()) + padded(time()) + padded(gamma()) + rows->scratch()) *
            static_cast<Index>(sizeof(R) / sizeof(Real));
   }
   struct Places {
-    R *nodes, *table, *spectrum, *time, *gamma;
+    R *nodes, *table, *spectrum, *time, *gamma, *work;
   };
   Places places(Real* memory) const {
     R* p = reinterpret_cast<R*>(memory);
     R* table_ = p + padded(nodes());
     R* spectrum_ = table_ + padded(table());
     R* time_ = spectrum_ + padded(spectrum());
-    return {p, table_, spectrum_, time_, time_ + padded(time())};
+    R* gamma_ = time_ + padded(time());
+    return {p, table_, spectrum_, time_, gamma_, gamma_ + padded(gamma())};
   }
   void tabulate(const Run& r, const SsmView& view, const Places& at) const {
     launch("ssm::s4_nodes", r, s.padded, Nodes<R>{at.nodes, s.L, s.padded});
@@ -69,7 +70,7 @@ struct Cauchy final : Engine {
     const Places at = places(memory);
     tabulate(r, view, at);
     launch("ssm::s4_kernel", r, s.H * (s.padded / kLanes), Spectrum<R, Ch, Rank>{at.nodes, at.table, at.spectrum, s});
-    rows->inverse(r, Ch * s.H, at.spectrum, at.time);
+    rows->inverse(r, at.spectrum, at.time, at.work);
     const Index L = s.L, length = T;
     const R* time_ = at.time;
     launch(
@@ -86,7 +87,7 @@ struct Cauchy final : Engine {
         "ssm::s4_pad", r, Ch * s.H, KOKKOS_LAMBDA(const Index row) {
           for (Index t = 0; t < L; ++t) time_[row * L + t] = t < length ? static_cast<R>(dK[row * length + t]) : R(0);
         });
-    rows->forward(r, Ch * s.H, at.time, at.spectrum);
+    rows->forward(r, at.time, at.spectrum, at.work);
     launch("ssm::s4_gamma", r, s.H * (s.padded / kLanes), Gamma<R, Ch, Rank>{at.nodes, at.table, at.spectrum, at.gamma, s});
     launch("ssm::s4_backward", r, s.H * s.M, ModeSums<R, Ch, Rank>{view, at.nodes, at.table, at.gamma, dC, parts, s});
   }

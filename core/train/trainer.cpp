@@ -31,6 +31,7 @@ Trainer::Trainer(Config& config, Device& device, Record& record)
       record_(record),
       info_(model.info),
       run_{device.exec(), Mode::train, nullptr},
+      replay_(config.run.graph),
       progress_(config.run.quiet) {
   const Index T = length_of(config, info_);
   train_ = model.make(Mode::train, config.train.batch, T);
@@ -79,19 +80,35 @@ void Trainer::allocate() {
   }
 }
 
+void Trainer::load() {
+  const HostBatch& batch = batches_->next();
+  train_->load(run_, batch);
+  now_.tokens_real += batch.tokens_real;
+  now_.tokens_padded += batch.tokens_padded;
+}
+
 void Trainer::step() {
-  optimizer_->begin_step(run_);
-  for (int micro = 0; micro < config_.train.accumulate; ++micro) {
-    const HostBatch& batch = batches_->next();
-    train_->load(run_, batch);
+  const auto micro = [this] {
     train_->net.forward(run_);
     train_->net.backward(run_);
     train_->net.advance(run_);
     optimizer_->end_micro(run_);
-    now_.tokens_real += batch.tokens_real;
-    now_.tokens_padded += batch.tokens_padded;
+  };
+  if (config_.train.accumulate == 1) {
+    load();
+    replay_(run_, [&] {
+      optimizer_->begin_step(run_);
+      micro();
+      optimizer_->update(run_);
+    });
+  } else {
+    optimizer_->begin_step(run_);
+    for (int k = 0; k < config_.train.accumulate; ++k) {
+      load();
+      replay_(run_, micro);
+    }
+    optimizer_->update(run_);
   }
-  optimizer_->update(run_);
   ++now_.step;
   step_tokens_.emplace_back(now_.tokens_real, now_.tokens_padded);
 }
@@ -157,6 +174,7 @@ void Trainer::test() {
 }
 
 void Trainer::profile() {
+  replay_.stop();  // inside a graph kernels cannot be told apart
   start_profile();
   for (int i = 0; i < 10; ++i) step();
   device_.fence("ssm::train: profile");
@@ -190,6 +208,7 @@ Outcome Trainer::run() {
     const double seconds = since(start);
     now_.seconds += seconds;
     report(from, seconds);
+    if (from < 2 && now_.step >= 2) progress_.say("training step: " + replay_.path());
     if (!std::isfinite(last_loss_)) return {"diverged", "the loss is not finite at step " + std::to_string(now_.step)};
     if (!timed && now_.step >= 2 * every) timed = true, fix_total_steps();
     if (now_.step % config_.train.eval_every == 0 || now_.step == now_.total) validate();
@@ -202,6 +221,7 @@ Outcome Trainer::run() {
   record_.tree().set("/timing", "loader_wait_seconds", batches_->wait_seconds());
   record_.tree().set("/timing", "loader_cpu_seconds", batches_->producer_seconds());
   record_.tree().set("/timing", "process_cpu_seconds", cpu_seconds());
+  record_.tree().set("/timing", "step_path", replay_.path());
   record_.tree().set("/memory", "high_water", watched().peak);
   record_.tree().set("/memory", "rss", peak_rss());
   if (config_.run.profile) profile();

@@ -8,6 +8,7 @@
 #include "train/evaluate.hpp"
 #include "train/optimizer.hpp"
 #include "train/progress.hpp"
+#include "train/replay.hpp"
 
 namespace ssm {
 
@@ -24,7 +25,8 @@ class Trainer {
   Trainer(Config& config, Device& device, Record& record);
   Outcome run();
 
-  // One optimiser step on the next batches: load, zero, forward, backward, clip, AdamW, running statistics.
+  // One optimiser step on the next batches: load, zero, forward, backward, clip, AdamW, running statistics. On a device all but the
+  // loading is replayed as a graph.
   void step();
 
   Model model;
@@ -38,6 +40,7 @@ class Trainer {
     bool has_best = false;
   };
   void allocate();
+  void load();
   void report(Index from, double seconds);
   void fix_total_steps();
   void validate();
@@ -56,6 +59,7 @@ class Trainer {
   std::unique_ptr<ModelNet> train_, eval_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Prefetcher> batches_;
+  Replay replay_;
   State now_;
   std::vector<std::vector<double>> best_values_;
   std::vector<double> step_seconds_;
