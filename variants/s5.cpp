@@ -5,6 +5,8 @@
 // u, y (B,T,H), H = D    x (B,T,p), p = d_state/2 conjugate pairs    Lambda_re, Lambda_im (p)  B (p,H,2)  C (H,p,2)  D (H)  log_step (p,1)
 // Lambda starts as `blocks` copies of the spectrum of HiPPO-LegS' normal part; B and C are drawn in real space and turned into its
 // eigenbasis V. Both directions: C1 forth, C2 back, or for complex_normal one C (H,2p,2) side by side.
+// param = discrete learns Lambda_bar and B_bar themselves.
+#include <algorithm>
 #include <cmath>
 
 #include "error.hpp"
@@ -26,7 +28,7 @@ struct S5 final : Variant {
   int d_state = 64, blocks = 8;
   double dt_min = 1e-3, dt_max = 0.1;
   std::string disc = "zoh", C_init = "trunc_standard_normal", dt = "vector", activation = "half_glu1", opt_config = "standard";
-  std::string view = "chunked";
+  std::string param = "continuous", view = "chunked";
   bool bidirectional = false, clip_eigs = false;
 
   std::string about() const override { return "S5: one diagonal state space for all channels, as a scan (Smith 2023)"; }
@@ -34,6 +36,7 @@ struct S5 final : Variant {
     k("d_state", d_state, {16, 64, 256}).range(2, 65536).note("state size P; P/2 complex modes", "LRA runs use 16 to 384");
     k("blocks", blocks, {1, 8}).range(1, 32768).note("copies J of the spectrum of size P/J", "LRA runs use 3 to 16");
     k("disc", disc, {"zoh", "bilinear"}).note("discretisation");
+    k("param", param, {"continuous", "discrete"}).note("parameters are Lambda, B and a step, or what these are in discrete time at first");
     k("dt", dt, {"vector", "scalar"}).note("a step size per mode, or one");
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
@@ -58,8 +61,22 @@ struct S5 final : Variant {
                    std::to_string(2 * blocks * ((d_state - 1) / (2 * blocks) + 1)));
   }
 
+  // Lambda_bar and the factor of B (ZOH) that mode k starts with, and Lambda and 1 where a step size is a parameter.
+  struct Start {
+    Cx lambda, gain;
+  };
+  std::function<Start(const Draw&, Index)> starts(const Eigenbasis& e, const std::string& step) const {
+    const Index M = size() / 2;
+    const double low = std::log(dt_min), high = std::log(dt_max);
+    const bool keep = param == "continuous", one = dt == "scalar";
+    return [=, stream = hash_name(step)](const Draw& draw, Index k) -> Start {
+      const Cx a = e.lambda[at(k % M)], z = std::exp(Draw{draw.seed, stream}.uniform(one ? 0 : k, low, high)) * a;
+      return keep ? Start{a, 1} : Start{std::exp(z), (std::exp(z) - 1.0) / a};
+    };
+  }
+
   // B (p,H): V^H B0, B0 real with deviation 1/sqrt(P).
-  Init B_init(const Eigenbasis& e, Index H) const {
+  Init B_init(const Eigenbasis& e, Index H, const std::function<Start(const Draw&, Index)>& start) const {
     const Index P = d_state, N = size(), M = N / 2;
     return whole([=](const Draw& draw) {
       std::vector<Cx> B(at(P / 2 * H));
@@ -68,6 +85,7 @@ struct S5 final : Variant {
           const double b = truncated_normal(draw, row * H + h) / std::sqrt(static_cast<double>(P));
           for (Index k = 0; k < M; ++k) B[at((row / N * M + k) * H + h)] += std::conj(e.V[at(row % N * N + k)]) * b;
         }
+      for (Index i = 0; i < P / 2 * H; ++i) B[at(i)] *= start(draw, i / H).gain;
       return pairs(B);
     });
   }
@@ -90,19 +108,22 @@ struct S5 final : Variant {
 
   Tensor build(Net& n, Tensor u) override {
     check();
-    const Index H = u.D(), M = size() / 2;
+    const Index H = u.D();
     const Eigenbasis e = eigenbasis(hippo("legs", size()));
-    const auto tiled = [&](double (*part)(const Cx&)) -> Init { return [=](const Draw&, Index i) { return part(e.lambda[at(i % M)]); }; };
+    const auto start = starts(e, n.full("log_step"));
     const Group outer = opt_config == "noBCdecay" ? ssm_group() : Group{};
     const Group inner = opt_config == "BandCdecay"       ? Group{"ssm_decay", 1, 1e-3, true}
                         : opt_config == "BfastandCdecay" ? Group{}
                                                          : ssm_group();
     MimoParams s;
     s.p = modes(), s.H = H, s.disc = disc, s.clip = clip_eigs, s.scale = 2;
-    s.a = n.param("Lambda_re", {s.p}, tiled([](const Cx& z) { return z.real(); }), ssm_group());
-    s.b = n.param("Lambda_im", {s.p}, tiled([](const Cx& z) { return z.imag(); }), ssm_group());
-    s.c = n.param("log_step", {dt == "scalar" ? 1 : s.p, 1}, init::log_uniform(dt_min, dt_max), ssm_group());
-    s.B = {n.param("B", {s.p, H, 2}, B_init(e, H), inner), {}, H, 0};
+    s.a = n.param(
+        "Lambda_re", {s.p}, [=](const Draw& draw, Index k) { return start(draw, k).lambda.real(); }, ssm_group());
+    s.b = n.param(
+        "Lambda_im", {s.p}, [=](const Draw& draw, Index k) { return start(draw, k).lambda.imag(); }, ssm_group());
+    if (param == "discrete") s.kind = "re_im";
+    else s.c = n.param("log_step", {dt == "scalar" ? 1 : s.p, 1}, init::log_uniform(dt_min, dt_max), ssm_group());
+    s.B = {n.param("B", {s.p, H, 2}, B_init(e, H, start), inner), {}, H, 0};
     const Index row = bidirectional && C_init == "complex_normal" ? 2 * s.p : s.p;
     const Param C = n.param(bidirectional && row == s.p ? "C1" : "C", {H, row, 2}, C_values(e, H), outer);
     s.C = {{C, {}, row, 0}};
@@ -116,13 +137,15 @@ struct S5 final : Variant {
     MimoLoops m;
     m.scale = 2;
     for (Index k = 0; k < p; ++k) {
-      const double re = c.p("Lambda_re")[at(k)], step = std::exp(c.p("log_step")[at(dt == "scalar" ? 0 : k)]);
-      const Cx a(clip_eigs ? std::min(re, -1e-4) : re, c.p("Lambda_im")[at(k)]), z = step * a;
-      m.lambda.push_back(disc == "zoh" ? std::exp(z) : (1.0 + z / 2.0) / (1.0 - z / 2.0));
+      const bool discrete = param == "discrete";
+      const double re = c.p("Lambda_re")[at(k)], step = discrete ? 0 : std::exp(c.p("log_step")[at(dt == "scalar" ? 0 : k)]);
+      const Cx a(clip_eigs && !discrete ? std::min(re, -1e-4) : re, c.p("Lambda_im")[at(k)]), z = step * a;
+      const Cx next = disc == "zoh" ? std::exp(z) : (1.0 + z / 2.0) / (1.0 - z / 2.0);
       const Cx gain = disc == "zoh" ? (std::exp(z) - 1.0) / a : step / (1.0 - z / 2.0);
+      m.lambda.push_back(discrete ? a : next);
       for (Index h = 0; h < H; ++h) {
         const double* b = &c.p("B")[at(2 * (k * H + h))];
-        m.B.push_back(gain * Cx(b[0], b[1]));
+        m.B.push_back((discrete ? Cx(1) : gain) * Cx(b[0], b[1]));
       }
     }
     const bool wide = bidirectional && C_init == "complex_normal";
