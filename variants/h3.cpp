@@ -1,7 +1,7 @@
 // h3.cpp - two state spaces and two products: shift to remember tokens, a diagonal one to keep what they match (H3: Fu, Dao et al. 2023).
 //
-//   q, k, v = linear(u)    k <- K_shift * k + D_k k    s_{i,j,h} = k_{hm+i} v_{hm+j}    s <- K_h * s + D_h s    o_{hm+j} = sum_i q_{hm+i} s_{i,j,h}
-//   y = output_linear(o)
+//   q, k, v = linear(u)     k <- K_shift * k + D_k k     s_{i,j,h} = k_{hm+i} v_{hm+j}     s <- K_h * s + D_h s
+//   o_{hm+j} = sum_i q_{hm+i} s_{i,j,h}     y = output_linear(o)
 //
 // u, y (B,T,D)    m = head_dim, H = D/m heads of one kernel each, m^2 products a head    K_shift of N = d_state taps, ops/filters.hpp
 // q_proj, k_proj, v_proj, output_linear (D,D)   ssm_k_kernel.B (D,N)  .C (1,D,N)   ssm_k_D (D)   kernel.* as in S4D, one set a head   D (H)

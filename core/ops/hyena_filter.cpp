@@ -1,7 +1,8 @@
-// hyena_filter.cpp - the implicit filters of Hyena (variants.md 9.2, 9.4), made once for the T of a net: no batch in it.
+// hyena_filter.cpp - the implicit filters of Hyena, made once for the T of a net: no batch in it.
 //
 //   s_0 = z_t    p_l = W_l s_{l-1} + b_l    s_l = sin(freq * p_l)    h_t = W s_3    K_t = h_t (e^{-t |delta|} + shift)    K_0 += bias
-//   tau = ds_l cos(freq * p_l)    dfreq += sum_t tau p_l    g = tau freq    dW_l = sum_t g s_{l-1}^T    db_l = sum_t g    ds_{l-1} = W_l^T g
+//   tau = ds_l cos(freq * p_l)    dfreq += sum_t tau p_l    g = tau freq    dW_l = sum_t g s_{l-1}^T    db_l = sum_t g
+//   ds_{l-1} = W_l^T g
 //
 // The sines are in Wide: a frequency of 14 in three layers would make 1e-4 of a rounding. Arrays are (layer, unit, t), t fastest.
 #include <algorithm>
@@ -18,7 +19,8 @@
 namespace ssm::hyena_filter_op {
 
 constexpr int kLayers = 3;
-constexpr int kMost = 128;  // units of a layer
+constexpr int kMost = 128;              // units of a layer
+constexpr int kRows = kOnHost ? 4 : 1;  // units that one pass over the layer below makes
 
 struct SineCosine {
   Wide sine, cosine;
@@ -49,7 +51,8 @@ SSM_FN SineCosine sine_cosine(Wide x) {
   c = c * y - 0.5;
   c = c * y + 1;
   const Wide size = quarter < 0 ? -quarter : quarter, sine = size == 1 ? c : s, cosine = size == 1 ? s : c;
-  return {quarter == -1 || size == 2 ? -sine : sine, quarter == 1 || size == 2 ? -cosine : cosine};
+  const Wide back = quarter == -1 ? -sine : sine, down = quarter == 1 ? -cosine : cosine;
+  return {size == 2 ? -sine : back, size == 2 ? -cosine : down};
 #endif
 }
 
@@ -61,29 +64,40 @@ struct Layers {
   Index T;
   int emb, units;
 
+  // p = W s + b for units [j, j + kRows).
+  template <int W_>
+  KOKKOS_FUNCTION void dense(int layer, int width, int j, const Wide (&s)[kMost][W_], Wide (&p)[kMost][W_]) const {
+    const Real* w[kRows];
+    Wide sum[kRows][W_];
+    for (int k = 0; k < kRows; ++k) {
+      const int unit = j + k < units ? j + k : units - 1;
+      w[k] = W[layer] + unit * width;
+      for (int l = 0; l < W_; ++l) sum[k][l] = static_cast<Wide>(b[layer][unit]);
+    }
+    for (int i = 0; i < width; ++i)
+      for (int k = 0; k < kRows; ++k) {
+        const Wide x = static_cast<Wide>(w[k][i]);
+        for (int l = 0; l < W_; ++l) sum[k][l] += x * s[i][l];
+      }
+    for (int k = 0; k < kRows && j + k < units; ++k)
+      for (int l = 0; l < W_; ++l) p[j + k][l] = sum[k][l];
+  }
   template <int W_>
   KOKKOS_FUNCTION void run(Index, Index t0) const {
-    Wide s[2][kMost][W_];
+    Wide s[kMost][W_], p[kMost][W_];
     for (int i = 0; i < emb; ++i)
-      for (int l = 0; l < W_; ++l) s[0][i][l] = static_cast<Wide>(z[(t0 + l) * emb + i]);
-    int from = 0, width = emb;
+      for (int l = 0; l < W_; ++l) s[i][l] = static_cast<Wide>(z[(t0 + l) * emb + i]);
     for (int layer = 0; layer < kLayers; ++layer) {
+      for (int j = 0; j < units; j += kRows) dense<W_>(layer, layer ? units : emb, j, s, p);
       for (int j = 0; j < units; ++j) {
-        const Real* w = W[layer] + j * width;
-        Wide sum[W_];
-        for (int l = 0; l < W_; ++l) sum[l] = static_cast<Wide>(b[layer][j]);
-        for (int i = 0; i < width; ++i)
-          for (int l = 0; l < W_; ++l) sum[l] += static_cast<Wide>(w[i]) * s[from][i][l];
-        Wide* p = pre + (layer * units + j) * T + t0;
         const Wide f = static_cast<Wide>(freq[j]);
-        for (int l = 0; l < W_; ++l) p[l] = sum[l];
-        for (int l = 0; l < W_; ++l) s[1 - from][j][l] = sine_cosine(f * sum[l]).sine;
+        Wide* to = pre + (layer * units + j) * T + t0;
+        for (int l = 0; l < W_; ++l) to[l] = p[j][l];
+        for (int l = 0; l < W_; ++l) s[j][l] = sine_cosine(f * p[j][l]).sine;
       }
-      from = 1 - from;
-      width = units;
     }
     for (int j = 0; j < units; ++j)
-      for (int l = 0; l < W_; ++l) last[j * T + t0 + l] = static_cast<Real>(s[from][j][l]);
+      for (int l = 0; l < W_; ++l) last[j * T + t0 + l] = static_cast<Real>(s[j][l]);
   }
 };
 
