@@ -158,8 +158,8 @@ struct HyenaFilter final : Op {
     const double step = 1 / static_cast<double>(L > 1 ? L - 1 : 1), turn = 2 * std::numbers::pi / static_cast<double>(L);
     const Index emb = o.emb, bands = (emb - 1) / 2, all = C;
     const auto feature = [=](const Draw&, Index i) {
-      const Index k = i % emb - 1, band = k % bands;
-      const double at = static_cast<double>(i / emb), last_ = static_cast<double>(bands - 1);
+      const Index place = i / emb, k = i % emb - 1, band = k % bands;
+      const double at = static_cast<double>(place), last_ = static_cast<double>(bands - 1);
       if (k < 0) return at * step;
       const double f = bands > 1 ? 1e-4 + (last_ - 1e-4) * static_cast<double>(band) / last_ : 1e-4;
       return k < bands ? std::cos(f * at * turn) : -std::sin(f * at * turn);
