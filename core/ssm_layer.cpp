@@ -77,22 +77,22 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
 
 Param declare_skip(Net& n, Index H) { return n.param("D", {1, H}, init::normal(1)); }
 
-Tensor ssm_output(Net& n, Tensor y, bool gated) {
-  const Index H = y.D();
+Tensor ssm_output(Net& n, Tensor y, bool gated, Index H) {
+  if (H == 0) H = y.D();
   const Tensor z = linear(n, activation(n, y, "gelu"), gated ? 2 * H : H, "output_linear");
   return gated ? glu(n, z) : z;
 }
 
 void ssm_output_reference(Case& c, const std::vector<double>& y, bool gated) {
-  const Index H = c.D, out = gated ? 2 * H : H;
-  std::vector<double> a(at(H)), z(at(out));
+  const Index H = c.D, out = gated ? 2 * H : H, in = static_cast<Index>(y.size()) / (c.B * c.T);
+  std::vector<double> a(at(in)), z(at(out));
   c.y.resize(at(c.B * c.T * H));
   for (Index row = 0; row < c.B * c.T; ++row) {
-    for (Index h = 0; h < H; ++h) {
-      const double v = y[at(row * H + h)];
+    for (Index h = 0; h < in; ++h) {
+      const double v = y[at(row * in + h)];
       a[at(h)] = 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
     }
-    dense_row(a.data(), H, c.p("output_linear.weight"), &c.p("output_linear.bias"), z.data());
+    dense_row(a.data(), in, c.p("output_linear.weight"), &c.p("output_linear.bias"), z.data());
     for (Index h = 0; h < H; ++h) c.y[at(row * H + h)] = gated ? z[at(h)] / (1 + std::exp(-z[at(H + h)])) : z[at(h)];
   }
 }

@@ -22,9 +22,10 @@ struct SsmOptions {
 SsmParams declare_ssm(Net& n, Index H, const SsmOptions& options, const std::string& variant);
 Param declare_skip(Net& n, Index H);  // D (1,H), N(0,1)
 
-// y -> GELU -> Linear (H -> 2H) -> GLU, or Linear (H -> H) without glu: parameters output_linear.*. Gives (B,T,H).
-Tensor ssm_output(Net& n, Tensor y, bool glu);
-// The same in plain loops: y (B,T,H) of the layer before it -> c.y.
+// y (.., width) -> GELU -> Linear (width -> 2H) -> GLU, or Linear (width -> H) without glu: parameters output_linear.*. Gives (B,T,H);
+// H is the width of y unless said.
+Tensor ssm_output(Net& n, Tensor y, bool glu, Index H = 0);
+// The same in plain loops: y (B,T,width) of the layer before it -> c.y.
 void ssm_output_reference(Case& c, const std::vector<double>& y, bool glu);
 
 // How plain loops read parameters: Delta_h, and a, b, c of a mode; S sets, M modes.

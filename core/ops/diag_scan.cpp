@@ -281,7 +281,7 @@ struct DiagScan final : Op {
     if (n.mode == Mode::stream) {
       if (kernels == 2) throw std::logic_error("diag_scan: two directions cannot stream");
       modes = Op::table(shaped({numbers}));
-      carried = state(2 * p.H * p.M);
+      carried = state(u.B() / n.B * 2 * p.H * p.M);
     } else {
       table = scratch(numbers);
     }

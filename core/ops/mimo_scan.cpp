@@ -1,0 +1,267 @@
+// mimo_scan.cpp - a shared diagonal system over u (B,T,H): two matrix products around a scan.
+//
+//   w = u B^T     x_t = lambda x_{t-1} + w_t     y = x C^T + u D            x (B,T,2p) or, with a second direction from the end, (B,T,4p)
+//   g = dy C      l_t = g_t + conj(lambda) l_{t+1}      du = l B + dy D     dlambda = sum l_t conj(x_{t-1})   dB = l^T u   dC = dy^T x
+//
+// Complex numbers are planes: row t of x is [re (p); im (p)] of each direction. x is what backward keeps. Time is cut into chunks: each is
+// run from 0 for its last state, these are carried over the chunks by lambda^chunk, then each is run from the state before it.
+// lambda is a sum of two numbers: one alone would lose 1e-5 over the memory of a slow mode.
+#include "launch.hpp"
+#include "lib/blas.hpp"
+#include "lib/reduce.hpp"
+#include "math.hpp"
+#include "ops/mimo.hpp"
+
+namespace ssm::mimo_scan_op {
+
+constexpr Index kChunk = 64;
+
+// x_t = a x_{t -+ 1} + from_t, with a = lambda, or its conjugate for an adjoint.
+struct Sweep {
+  const Real *lambda, *from;
+  Real *to, *carry;  // carry (B, chunks, 2p): state before a chunk, or null: 0
+  const Real* seen;  // adjoint: the states of the forward pass; else null
+  Real* parts;       // adjoint: (B * chunks, 2p), sums of dlambda
+  Index T, p, from_row, to_row, chunk, chunks;
+  bool reversed, adjoint;
+
+  template <int W>
+  struct State {
+    Real re[W], im[W];
+  };
+  // One step at time t; `in` is its row.
+  template <int W>
+  KOKKOS_FUNCTION void advance(const Real (&a)[4][W], const Real* in, State<W>& s) const {
+    for (int l = 0; l < W; ++l) {
+      const Real x = s.re[l], y = s.im[l];
+      s.re[l] = a[0][l] * x - a[1][l] * y + (a[2][l] * x - a[3][l] * y + in[l]);
+      s.im[l] = a[0][l] * y + a[1][l] * x + (a[2][l] * y + a[3][l] * x + in[p + l]);
+    }
+  }
+  template <int W>
+  KOKKOS_FUNCTION void load(Index n0, Real (&a)[4][W]) const {
+    for (int k = 0; k < 4; ++k)
+      for (int l = 0; l < W; ++l) a[k][l] = (adjoint && k % 2 ? Real(-1) : Real(1)) * lambda[k * p + n0 + l];
+  }
+  // Position i of chunk c, in the order of the sweep.
+  KOKKOS_FUNCTION Index time(Index c, Index i) const {
+    const Index first = c * chunk, last = first + chunk < T ? first + chunk : T;
+    return reversed ? last - 1 - i : first + i;
+  }
+  KOKKOS_FUNCTION Index steps(Index c) const { return T - c * chunk < chunk ? T - c * chunk : chunk; }
+};
+
+// The last state of every chunk run from 0.
+struct Ends {
+  Sweep s;
+  template <int W>
+  KOKKOS_FUNCTION void run(Index row, Index n0) const {
+    const Index b = row / s.chunks, c = row - b * s.chunks, count = s.steps(c);
+    Real a[4][W];
+    s.load<W>(n0, a);
+    Sweep::State<W> state;
+    for (int l = 0; l < W; ++l) state.re[l] = state.im[l] = 0;
+    for (Index i = 0; i < count; ++i) s.advance<W>(a, s.from + (b * s.T + s.time(c, i)) * s.from_row + n0, state);
+    Real* out = s.carry + row * 2 * s.p + n0;
+    for (int l = 0; l < W; ++l) out[l] = state.re[l], out[s.p + l] = state.im[l];
+  }
+};
+
+// From the ends to the states before each chunk.
+struct Carry {
+  Sweep s;
+  KOKKOS_FUNCTION void operator()(const Index i) const {
+    const Index b = i / s.p, k = i - b * s.p;
+    const Complex<Wide> a{static_cast<Wide>(s.lambda[k]) + static_cast<Wide>(s.lambda[2 * s.p + k]),
+                          static_cast<Wide>(s.lambda[s.p + k]) + static_cast<Wide>(s.lambda[3 * s.p + k])};
+    Complex<Wide> power = s.adjoint ? conj(a) : a;
+    for (Index q = 1; q < kChunk; q *= 2) power = power * power;
+    Complex<Wide> before{0, 0};
+    for (Index q = 0; q < s.chunks; ++q) {
+      Real* at = s.carry + (b * s.chunks + (s.reversed ? s.chunks - 1 - q : q)) * 2 * s.p + k;
+      const Complex<Wide> end{static_cast<Wide>(at[0]), static_cast<Wide>(at[s.p])};
+      at[0] = static_cast<Real>(before.re);
+      at[s.p] = static_cast<Real>(before.im);
+      before = power * before + end;
+    }
+  }
+};
+
+struct Fill {
+  Sweep s;
+  template <int W>
+  KOKKOS_FUNCTION void run(Index row, Index n0) const {
+    const Index b = row / s.chunks, c = row - b * s.chunks, count = s.steps(c);
+    Real a[4][W], sum_re[W], sum_im[W];
+    s.load<W>(n0, a);
+    Sweep::State<W> state;
+    const Real* before = s.carry + row * 2 * s.p + n0;
+    for (int l = 0; l < W; ++l) {
+      state.re[l] = s.chunks > 1 ? before[l] : Real(0);
+      state.im[l] = s.chunks > 1 ? before[s.p + l] : Real(0);
+      sum_re[l] = sum_im[l] = 0;
+    }
+    for (Index i = 0; i < count; ++i) {
+      const Index t = s.time(c, i), at = b * s.T + t;
+      s.advance<W>(a, s.from + at * s.from_row + n0, state);
+      Real* out = s.to + at * s.to_row + n0;
+      for (int l = 0; l < W; ++l) out[l] = state.re[l], out[s.p + l] = state.im[l];
+      const Index prior = s.reversed ? t - 1 : t + 1;  // the step whose state lambda multiplied
+      if (!s.adjoint || prior < 0 || prior >= s.T) continue;
+      const Real* x = s.seen + (b * s.T + prior) * s.to_row + n0;
+      for (int l = 0; l < W; ++l) {
+        sum_re[l] += state.re[l] * x[l] + state.im[l] * x[s.p + l];
+        sum_im[l] += state.im[l] * x[l] - state.re[l] * x[s.p + l];
+      }
+    }
+    if (!s.adjoint) return;
+    Real* part = s.parts + row * 2 * s.p + n0;
+    for (int l = 0; l < W; ++l) part[l] = sum_re[l], part[s.p + l] = sum_im[l];
+  }
+};
+
+struct MimoScan final : Op {
+  MimoSystem m;
+  Tensor u, x, y;
+  Param D;
+  State carried;
+  Scratch carry, dx, parts, sums, skips;
+  Index p, H, S, rows, chunk, chunks, directions;
+
+  MimoScan(Net& net, Tensor u_, const MimoSystem& system, Param skip, bool chunked)
+      : Op(net), m(system), u(in(u_, save)), D(skip), p(system.lambda.last()), H(u_.D()), S(system.C.last()), rows(u_.rows()) {
+    if (u.order != Order::BTD || u.rank != 3 || m.B.last() != H)
+      throw std::logic_error("mimo_scan takes (B,T,H) and a system of H channels");
+    for (const Tensor t : {m.lambda, m.B, m.C}) in(t, save);
+    directions = S / (2 * p);
+    chunk = chunked ? kChunk : u.T();
+    chunks = (u.T() + chunk - 1) / chunk;
+    y = out(u, drop);
+    x = keep(shaped({u.B(), u.T(), S}));
+    carry = scratch(u.B() * chunks * 2 * p);
+    if (n.mode == Mode::stream) carried = state(2 * p);
+    if (n.mode == Mode::stream && directions > 1) throw std::logic_error("mimo_scan: two directions cannot stream");
+    if (n.mode != Mode::train) return;
+    dx = scratch(rows * S);
+    parts = scratch(directions * u.B() * chunks * 2 * p);
+    sums = scratch(std::max(gemm_sum_scratch(2 * p, H, rows, 1), gemm_sum_scratch(H, S, rows, 1)));
+    skips = scratch(sum_columns_scratch(rows, H));
+  }
+  const char* name() const override { return "mimo_scan"; }
+
+  // Direction 0 runs forth; an adjoint runs the other way.
+  void sweep(const Run& r, Index direction, bool adjoint, const Real* from, Index from_row, Real* to) {
+    Sweep s{};
+    s.lambda = v(m.lambda);
+    s.from = from;
+    s.to = to;
+    s.carry = v(carry);
+    s.T = u.T(), s.p = p, s.from_row = from_row, s.to_row = S, s.chunk = chunk, s.chunks = chunks;
+    s.reversed = (direction == 1) != adjoint;
+    s.adjoint = adjoint;
+    if (adjoint) {
+      s.seen = v(x) + direction * 2 * p;
+      s.parts = v(parts) + direction * u.B() * chunks * 2 * p;
+    }
+    if (chunks > 1) {
+      launch_lanes("ssm::mimo_ends", r, u.B() * chunks, p, Ends{s});
+      launch("ssm::mimo_carry", r, u.B() * p, Carry{s});
+    }
+    launch_lanes("ssm::mimo_scan", r, u.B() * chunks, p, Fill{s});
+  }
+
+  // y = u D + x C^T
+  void outputs(const Run& r) {
+    const Real *U = v(u), *skip = v(D);
+    Real* Y = v(y);
+    const Index width = H;
+    each_row(
+        "ssm::mimo_skip", r, rows, H, KOKKOS_LAMBDA(const Index row, const Index h) { Y[row * width + h] = skip[h] * U[row * width + h]; });
+    gemm(r, false, true, rows, H, S, 1, v(x), S, v(m.C), S, 1, Y, H);
+  }
+  void forward(const Run& r) override {
+    Real* X = v(x);
+    gemm(r, false, true, rows, 2 * p, H, 1, v(u), H, v(m.B), H, 0, X, S);
+    if (directions == 2) sweep(r, 1, false, X, S, X + 2 * p);
+    sweep(r, 0, false, X, S, X);
+    outputs(r);
+  }
+
+  void step(const Run& r) override {
+    Real *X = v(x), *state_ = v(carried);
+    const Real* a = v(m.lambda);
+    const Index P = p;
+    gemm(r, false, true, rows, 2 * p, H, 1, v(u), H, v(m.B), H, 0, X, S);
+    launch(
+        "ssm::mimo_step", r, rows * p, KOKKOS_LAMBDA(const Index i) {
+          const Index b = i / P, k = i - b * P;
+          Real *z = state_ + b * 2 * P + k, *w = X + b * 2 * P + k;
+          const Real re = z[0], im = z[P];
+          z[0] = w[0] += a[k] * re - a[P + k] * im + (a[2 * P + k] * re - a[3 * P + k] * im);
+          z[P] = w[P] += a[k] * im + a[P + k] * re + (a[2 * P + k] * im + a[3 * P + k] * re);
+        });
+    outputs(r);
+  }
+
+  void backward(const Run& r) override {
+    const Real *U = v(u), *dY = d(y), *skip = v(D);
+    const Index width = H, P = p, wide = S, all = directions * u.B() * chunks;
+    const Grad du = g(u), dlambda = g(m.lambda);
+    Real *L = v(dx), *dD = d(D);
+    gemm(r, false, false, rows, S, H, 1, dY, H, v(m.C), S, 0, L, S);
+    sum_of(r, H, S, dY, H, v(x), S, g(m.C));
+    for (Index q = 0; q < directions; ++q) sweep(r, q, true, L + q * 2 * p, S, L + q * 2 * p);
+    if (directions == 2)
+      each_row(
+          "ssm::mimo_both", r, rows, 2 * p,
+          KOKKOS_LAMBDA(const Index row, const Index k) { L[row * wide + k] += L[row * wide + 2 * P + k]; });
+    const Real* part = v(parts);
+    launch(
+        "ssm::mimo_dlambda", r, 2 * p, KOKKOS_LAMBDA(const Index k) {
+          Wide sum = 0;
+          for (Index q = 0; q < all; ++q) sum += static_cast<Wide>(part[q * 2 * P + k]);
+          dlambda(k, static_cast<Real>(sum));
+          dlambda(2 * P + k, static_cast<Real>(sum));
+        });
+    sum_of(r, 2 * p, H, L, S, U, H, g(m.B));
+    each_row(
+        "ssm::mimo_du", r, rows, H, KOKKOS_LAMBDA(const Index row, const Index h) { du(row * width + h, skip[h] * dY[row * width + h]); });
+    gemm(r, false, false, rows, H, 2 * p, 1, L, S, v(m.B), H, 1, du.p, H);
+    sum_columns(
+        "ssm::mimo_dD", r, rows, H, v(skips),
+        KOKKOS_LAMBDA(const Index row, const Index h) { return dY[row * width + h] * U[row * width + h]; }, Grad{dD, true});
+  }
+  // to (M,N) = sum over rows of a^T b
+  void sum_of(const Run& r, Index M, Index N, const Real* a, Index lda, const Real* b, Index ldb, Grad to) {
+    const Gemm product{.ta = true,
+                       .M = M,
+                       .N = N,
+                       .K = rows,
+                       .A = a,
+                       .lda = lda,
+                       .B = b,
+                       .ldb = ldb,
+                       .beta = to.add ? Real(1) : Real(0),
+                       .C = to.p,
+                       .ldc = N};
+    gemm_sum(r, product, nullptr, v(sums));
+  }
+
+  Cost cost() const override {
+    const double places = static_cast<double>(rows), h = static_cast<double>(H), s = static_cast<double>(S), w = 2 * static_cast<double>(p);
+    const double gemms = 2 * h * (w + s) + 2 * h, scans = 8 * s, real = sizeof(Real),
+                 weights = real * static_cast<double>(m.B.size() + m.C.size());
+    return {{places * (gemms + scans), 0, real * places * (2 * h + s) + weights},
+            {places * (2 * gemms + 2 * scans), 0, real * places * (3 * h + s) + 2 * weights}};
+  }
+};
+
+}  // namespace ssm::mimo_scan_op
+
+namespace ssm {
+
+Tensor mimo_scan(Net& n, Tensor u, const MimoSystem& system, Param D, const std::string& view) {
+  return n.add<mimo_scan_op::MimoScan>(u, system, D, view == "chunked");
+}
+
+}  // namespace ssm
