@@ -2,8 +2,12 @@
 
 venv     run inside the project's virtual environment
 program  calls to the ssmbench binary
-points   grid, one_off, zip_: the lists that a sweep file is made of, and their validation
-runner   workers, Ctrl-C, the verdict on a process
+designs  grid, one_off, zip_, random, latin: the lists that a sweep file is made of
+width    model.d_model at which points have equal parameters, FLOPs or state
+points   loading of a sweep file, seeds, validation
+jobs     a point on its way to a results file, the verdict on its process
+runner   workers on this machine, the lock of a folder, Ctrl-C
+estimate how long a point will take
 screen   what a sweep shows
 results  HDF5 result files as plain records
 series   runs grouped into the lines of a plot; intervals

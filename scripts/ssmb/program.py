@@ -1,9 +1,12 @@
 """Calls to the ssmbench binary. Every key travels as `--key value`."""
 
+import contextlib
 import functools
 import json
 import os
+import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .venv import ROOT
@@ -59,5 +62,37 @@ def run_id(point: Point) -> str:
     return call("describe", "--run-id", *arguments(point)).strip()
 
 
+def run_ids(points: list[Point], cache: Path) -> list[str]:
+    """run_id of every point. Those this binary has told before come from the file `cache`, so that starting a sweep of
+    a thousand points again takes a moment. Raises BadInput that names the point."""
+    told = binary().stat()
+    stamp, known = f"{binary()} {told.st_size} {told.st_mtime_ns}", {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(cache.read_text())
+    known = known["ids"] if isinstance(known, dict) and known.get("binary") == stamp else {}
+
+    def identify(numbered: tuple[int, Point]) -> str:
+        i, point = numbered
+        try:
+            return known.get(shlex.join(arguments(point))) or run_id(point)
+        except BadInput as e:
+            raise BadInput(f"point {i + 1} of {len(points)}: {e}") from None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ids = list(pool.map(identify, enumerate(points)))
+    now = {shlex.join(arguments(p)): i for p, i in zip(points, ids, strict=True)}
+    if cache.parent.is_dir() and not now.items() <= known.items():
+        with contextlib.suppress(OSError):  # only speed is lost
+            temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
+            temporary.write_text(json.dumps({"binary": stamp, "ids": now}))
+            temporary.replace(cache)
+    return ids
+
+
 def describe(point: Point) -> dict:
     return json.loads(call("describe", "--json", *arguments(point)))
+
+
+def describe_all(points: list[Point]) -> list[dict]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(describe, points))
