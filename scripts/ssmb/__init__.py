@@ -11,11 +11,12 @@ estimate how long a point will take
 screen   what a sweep shows
 results  HDF5 result files as plain records
 series   runs grouped into the lines of a plot; intervals
+effects  differences between settings, bootstrap intervals
 words    numbers as people read them
 style    colours, markers, axes
 figures  discovery and saving of scripts/figures/*.py
 curves   accuracy curves with the task's reference lines
 bars     one horizontal bar per variant
 page     the self-contained HTML page
-tables   the tables of that page
+tables   the tables of that page, effect_tables and bench_table more of them
 """

@@ -53,7 +53,8 @@ def mean_interval(values: list[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _settings(run: Run) -> dict[str, object]:
+def settings(run: Run) -> dict[str, object]:
+    """Every key that makes a run what it is, its seeds left out."""
     return {k: v for k, v in run.config.items() if not k.startswith(NOT_A_SETTING)}
 
 
@@ -61,14 +62,14 @@ def group(runs: list[Run]) -> list[Series]:
     """One series per (task, mixer, settings); a label names the settings that tell the series of one mixer apart."""
 
     def key(run: Run):
-        return run.task_name, run.mixer, sorted((k, str(v)) for k, v in _settings(run).items())
+        return run.task_name, run.mixer, sorted((k, str(v)) for k, v in settings(run).items())
 
     series = [Series(members[0].mixer, members[0].mixer, members[0].task_name, members)
               for members in (list(g) for _, g in groupby(sorted(runs, key=key), key))]  # fmt: skip
     for one in series:
         others = [s for s in series if (s.task, s.mixer) == (one.task, one.mixer) and s is not one]
-        mine = _settings(one.runs[0])
-        differ = sorted({k for other in others for k in mine if _settings(other.runs[0]).get(k) != mine[k]})
+        mine = settings(one.runs[0])
+        differ = sorted({k for other in others for k in mine if settings(other.runs[0]).get(k) != mine[k]})
         if differ:
             one.label += " " + " ".join(f"{k.removeprefix(one.mixer + '.')}={mine[k]}" for k in differ)
     return series
