@@ -7,6 +7,7 @@ width    model.d_model at which points have equal parameters, FLOPs or state
 points   loading of a sweep file, seeds, validation
 jobs     a point on its way to a results file, the verdict on its process
 runner   workers on this machine, the lock of a folder, Ctrl-C
+slurm    the same as a Slurm job array
 estimate how long a point will take
 screen   what a sweep shows
 results  HDF5 result files as plain records
