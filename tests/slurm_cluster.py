@@ -86,7 +86,7 @@ SlurmUser={me}
 SlurmdUser={me}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={at}/munge.socket,cred_expire=2
+AuthInfo=socket={at}/munge.socket,cred_expire=5
 StateSaveLocation={at}/state
 SlurmdSpoolDir={at}/spool
 SlurmctldPidFile={at}/slurmctld.pid

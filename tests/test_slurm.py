@@ -32,7 +32,9 @@ class Slurm(Case):
     def start(self, *more) -> subprocess.Popen:
         command = [sys.executable, "-B", ROOT / "scripts/sweep", self.file, "--out", self.out, "--threads", "1", *more]
         env = os.environ | {"SSMBENCH": BINARY}
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        sweep = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(sweep.kill)
+        return sweep
 
     def wait_for(self, condition, what: str) -> None:
         deadline = time.monotonic() + 60
@@ -41,7 +43,8 @@ class Slurm(Case):
             time.sleep(0.1)
 
     def said_by_tasks(self) -> str:
-        return "\n".join(p.read_text(errors="replace") for p in self.out.glob("slurm/*_log.*"))
+        queue = subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True, check=False).stdout
+        return queue + "\n".join(p.read_text(errors="replace") for p in self.out.glob("slurm/*_log.*"))
 
     def test_array_requeue_and_second_start(self):
         calm = self.tmp / "calm"
@@ -61,7 +64,8 @@ class Slurm(Case):
 
         subprocess.run(["scancel", "--signal=USR2", *self.running()], check=True, timeout=20)  # as before a time limit
         again = self.start("--workers", "2", "--slurm", "time=60")
-        said, _ = again.communicate(timeout=80)
+        self.wait_for(lambda: again.poll() is not None, "the requeued run did not end")
+        said, _ = again.communicate()
         self.assertEqual(again.returncode, 0, f"{said}\n{self.cluster.logs()}\n{self.said_by_tasks()}")
         self.assertIn("in Slurm already, 0 to run", said)
         self.assertIn("3 complete", said)

@@ -13,6 +13,7 @@ from .series import Series, band, group
 
 X_LABEL = {
     "tokens_real": "training tokens (padding not counted)",
+    "flops": "training FLOPs (declared by the ops, forward and backward)",
     "seconds": "training time (seconds, evaluation not counted)",
 }
 LINES = {"chance": ":", "floor": "--"}
@@ -100,7 +101,7 @@ def _x_axis(ax: Axes, x: str, series: list[Series]) -> None:
     ends = [e for e in ends if np.isfinite(e) and e > 0]
     if ends and max(ends) > 12 * min(ends):
         ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=" ") if x == "tokens_real" else FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" ") if x != "seconds" else FuncFormatter(lambda v, _: f"{v:g}"))
     ax.set_xlabel(X_LABEL[x])
 
 

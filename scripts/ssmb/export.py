@@ -55,7 +55,7 @@ def timing_table(runs: list[Run]) -> Table:
 
 
 def ablation_table(runs: list[Run]) -> Table:
-    rows, series = [], group([r for r in runs if r.evals])
+    rows, series = [], group([r for r in runs if r.evals and r.kind == "train"])
     for task in dict.fromkeys(s.task for s in series):
         base, effects = ablation([s for s in series if s.task == task])
         for e in effects:

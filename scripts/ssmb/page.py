@@ -71,8 +71,9 @@ def section(name: str, title: str, text: str) -> tuple[str, str]:
 def build(name: str, runs: list[Run], used: list[Run], figures: list[Figure], mixed: list[str], other=None) -> str:
     """The page. runs: all of the folder; used: those that have something to show; other: (name, runs) of another
     folder to compare with."""
-    trained = [r for r in used if not r.bench]
+    trained = [r for r in used if r.kind == "train"]
     beside, others = other or ("", [])
+    others = [r for r in others if r.kind == "train"]
     sections = [
         section("scores", "Scores", tables.all_tables(trained)),
         section("differences", "Differences", effect_tables.ablations(trained)),

@@ -51,6 +51,13 @@ class Run:
     timing: dict[str, dict] = field(default_factory=dict)  # phase -> {"seconds": raw samples, attributes}
 
     @property
+    def kind(self) -> str:
+        """train, bench (timings), or eval (a checkpoint scored again by `ssmbench eval --out`)."""
+        if self.bench or self.run_id == "bench":
+            return "bench"
+        return "eval" if self.evals and not self.train and self.state == "complete" else "train"
+
+    @property
     def mixer(self) -> str:
         """The variant, or the mixers of a hybrid joined by +."""
         layers = str(self.config.get("model.layers") or "")
@@ -169,7 +176,11 @@ def read(path: Path) -> Run:
                 setattr(run, name, _attributes(f, name))
             run.train, run.evals = _columns(f, "train"), _columns(f, "eval")
             run.ops, run.bench = _columns(f, "model/ops"), _columns(f, "bench")
-            run.steps_planned = float(_attributes(f, "train").get("steps_planned", "nan"))
+            said = "nan" if float(run.config.get("train.seconds") or 0) > 0 else run.config.get("train.steps", "nan")
+            run.steps_planned = float(_attributes(f, "train").get("steps_planned", said))
+            for rows in (run.train, run.evals):
+                if "step" in rows:  # what the ops declare, up to each row
+                    rows["flops"] = rows["step"] * run.flops_per_step()
             table = _columns(f, "task/references")
             if table:
                 rows = zip(table["kind"], table["label"], table["value"], table["source"], strict=True)

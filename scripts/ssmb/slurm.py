@@ -7,6 +7,7 @@ sweep that is started again follows the tasks that are still queued or running i
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -46,7 +47,8 @@ class RunPoint:
 
         if child := self.__dict__.pop("child", None):
             child.kill()
-            child.wait()
+            with contextlib.suppress(ChildProcessError):  # not child.wait(): this interrupts it and it holds a lock
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(self, *arguments)
 
 
