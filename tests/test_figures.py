@@ -53,7 +53,9 @@ class Timings(unittest.TestCase):
         runs = [bench({"attention": {64: 2e4, 256: 5e3, 1024: 1250.0}, "s4d": {64: 1e4, 256: 1e4, 1024: 1e4}})]
         canvas = KNOWN["length"].draw(runs)
         self.assertEqual(len(canvas.axes), 2)
-        self.assertIn("Crossings with attention, T about: s4d 128.", canvas._supxlabel.get_text().replace("\n ", ""))
+        self.assertIn(
+            "crossings with attention at T of about: s4d 128.", canvas._supxlabel.get_text().replace("\n ", "")
+        )
         self.assertIsNone(KNOWN["length"].draw([bench({"s4d": {64: 1.0}})]))
         self.assertIsNone(KNOWN["length"].draw([scored(8, 0.5)]))
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
@@ -65,4 +66,7 @@ class Page(Case):
 
 
 if __name__ == "__main__":
+    if not CHROMIUM:
+        print("chromium is not installed")
+        sys.exit(77)  # skipped, for ctest
     unittest.main()

@@ -49,7 +49,7 @@ class Killed(Case):
             time.sleep(took / (KILLS + 1) * draw.uniform(0.5, 1.3) + 1.0)  # the last of them finds some work left
             survived += sweep.poll() is not None
             sweep.send_signal(signal.SIGKILL)
-            sweep.communicate(timeout=60)  # its runs hold the pipe and the lock no longer than they live
+            sweep.communicate(timeout=60)
         self.assertLess(survived, KILLS, "all kills came after the sweep had ended")
         self.finish(file, hurt)
 

@@ -5,7 +5,7 @@ where both settings have the seed). Hollow: less than two deviations over seeds,
 deviations of the base over its seeds.
 """
 
-from ssmb import style
+from ssmb import curves, style
 from ssmb.effects import ablation, effect
 from ssmb.series import group
 
@@ -39,9 +39,11 @@ def figure(runs):
     if not found:
         return None
     heights = [0.8 + 0.3 * len(effects) for _, _, effects in found]
-    canvas = style.figure(7.6, 0.3 + sum(heights))
+    canvas = style.figure(7.6, 0.5 + sum(heights))
     panels = canvas.subplots(len(found), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for ax, (task, base, effects) in zip(panels, found, strict=True):
         panel(ax, base, effects)
         ax.set_title(task if len(found) > 1 else "")
+    hollow = "Hollow: less than two deviations over seeds, or one seed. Grey band: two deviations of the base."
+    curves.footnote(canvas, [hollow])
     return canvas

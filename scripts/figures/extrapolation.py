@@ -1,7 +1,7 @@
 """Accuracy at lengths that were not trained on.
 
 Checkpoints scored again by `ssmbench eval <run-id>.ckpt.h5 --induction.length L --out <folder>/<run-id>.L.h5`, mean and
-range over seeds. Upright line: the training length. Grey: published results, where the task knows them.
+range over seeds. Dashed: the training length. Grey: published results, where the task knows them.
 """
 
 import numpy as np
@@ -49,13 +49,13 @@ def figure(runs):
             if max(map(len, values)) > 1:
                 ax.fill_between(x, [v.min() for v in values], [v.max() for v in values], color=colour, alpha=0.2, lw=0)
         for length in sorted(trained.get(task, ())):
-            ax.axvline(length, color=style.INK, linewidth=0.9)
+            ax.axvline(length, color=style.FAINT, linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
         every = sorted({t for lengths in scores[task].values() for t in lengths})
         ax.set_xticks(every, every)
         ax.minorticks_off()
         ax.set_ylim(-3, 103)
-        ax.set_xlabel(f"length of the test sequences ({task}); upright line: trained on")
+        ax.set_xlabel(f"length of the test sequences ({task}); dashed: trained on")
         ax.set_ylabel("accuracy (%)")
         ax.set_title(task if len(tasks) > 1 else "")
     curves.legend(canvas)

@@ -34,8 +34,9 @@ def cross(ax, by_variant):
         rates = [np.array([c.rate for c in who if c.T in common]) for who in (mine, by_variant[base])]
         for x, y in cases.crossings(np.array(common, float), *rates) if variant != base else ():
             ax.plot([x], [y], "x", ms=9, mew=1.8, color=style.INK, zorder=5)
-            said.append(f"{variant} {short(x).replace(' ', '')}")
-    return f"Crossings with {base}, T about: {', '.join(said)}." if said else f"None crosses {base}."
+            said.append((x, variant))
+    lengths = ", ".join(f"{variant} {x:.0f}" for x, variant in sorted(said))
+    return f"crossings with {base} at T of about: {lengths}." if said else f"no mixer crosses {base}."
 
 
 def dress(ax, label, first, lengths):
@@ -43,7 +44,7 @@ def dress(ax, label, first, lengths):
     ax.set_yscale("log")
     ax.set_xticks(lengths, [f"{t // 1024}k" if t >= 1024 else str(t) for t in lengths])
     ax.minorticks_off()
-    ax.yaxis.set_major_formatter(lambda v, _: short(v))
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:,g}" if "MiB" in label else short(v))
     ax.set_xlabel("length T")
     ax.set_ylabel(label)
     ax.set_title(first)

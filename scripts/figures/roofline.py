@@ -47,7 +47,7 @@ def figure(runs):
     ax.set_yscale("log")
     ax.annotate(f"matrix product {rate['flops'] / 1e9:.0f} GFLOP/s", (x[2], rate["flops"]), xytext=(0, 4),
                 textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
-    ax.annotate(f"copy {rate['bytes'] / 1e9:.1f} GB/s", (x[0], x[0] * rate["bytes"]), xytext=(8, 2),
+    ax.annotate(f"copy {rate['bytes'] / 1e9:.1f} GB/s", (x[0], x[0] * rate["bytes"]), xytext=(0, 12),
                 textcoords="offset points", ha="left", fontsize=8.5)  # fmt: skip
     ax.yaxis.set_major_formatter(lambda v, _: f"{v / 1e9:g}")
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
@@ -56,4 +56,7 @@ def figure(runs):
     c = drawn[0][0]
     ax.set_title(f"B {c.B}, T {c.T}, D {c.D}, threads {threads}")
     curves.legend(canvas)
+    curves.footnote(
+        canvas, ["Small: ops, large: whole mixers. Filled: forward, hollow: with backward or backward alone."]
+    )
     return canvas
