@@ -22,7 +22,7 @@ class Slurm(Case):
         super().setUp()
         self.cluster = self.enterContext(slurm_cluster.Cluster(self.tmp / "slurm"))
         base = {k: v for k, v in SMALL.items() if k not in ("run.out", "run.threads")}
-        quick, long = base, base | {"train.steps": 3000, "run.checkpoint_every": 100, "train.eval_every": 1000}
+        quick, long = base, base | {"train.steps": 2000, "run.checkpoint_every": 100, "train.eval_every": 1000}
         self.file = self.tmp / "mine.py"
         self.file.write_text(
             f"points = [{quick!r} | {{'seed': 1}}, {quick!r} | {{'seed': 2}}, {long!r} | {{'seed': 3}}]"
@@ -54,6 +54,7 @@ class Slurm(Case):
 
         sweep = self.start("--workers", "2", "--slurm", "time=60")
         self.wait_for(lambda: checkpoint(mine).exists(), "no checkpoint of the long run")
+        subprocess.run(["scancel", "--signal=USR2", *self.running()], check=True, timeout=20)  # as before a time limit
         sweep.send_signal(signal.SIGINT)  # Slurm goes on without it
         said, _ = sweep.communicate(timeout=30)
         self.assertEqual(sweep.returncode, 130, said)
@@ -62,7 +63,6 @@ class Slurm(Case):
         self.assertEqual(refused.returncode, 1, said)
         self.assertIn("tasks of Slurm", said)
 
-        subprocess.run(["scancel", "--signal=USR2", *self.running()], check=True, timeout=20)  # as before a time limit
         again = self.start("--workers", "2", "--slurm", "time=60")
         self.wait_for(lambda: again.poll() is not None, "the requeued run did not end")
         said, _ = again.communicate()
