@@ -88,7 +88,7 @@ class Lengths(unittest.TestCase):
         runs = [scored(64, 0.8, s, trained=True) for s in (1, 2)] + [scored(128, 0.4, 1), scored(128, 0.6, 2)]
         (ax,) = KNOWN["extrapolation"].draw(runs).axes
         line = next(line for line in ax.lines if line.get_label() == "mamba")
-        self.assertEqual(line.get_xdata(), [64, 128])
+        self.assertEqual(list(line.get_xdata()), [64, 128])
         np.testing.assert_allclose(line.get_ydata(), [80, 50])
         self.assertIsNone(KNOWN["extrapolation"].draw(runs[:2]))
 

@@ -35,7 +35,7 @@ class NewVariant(Case):
             self.assertEqual(done.returncode, 0, done.stdout[-4000:] + done.stderr[-4000:])
         return build
 
-    def tests_of(self, build: Path, name: str, *more) -> subprocess.CompletedProcess:
+    def variant_tests(self, build: Path, name: str, *more) -> subprocess.CompletedProcess:
         command = [build / "tests/test_variants", f"--gtest_filter={name}.*", *more]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
@@ -53,7 +53,7 @@ class NewVariant(Case):
         self.assertIn(f"did you mean '{NAME}'", self.call("describe", "--variant", f"{NAME}r", binary=mine).stderr)
         self.assertIn(f"unknown variant '{NAME}'", self.call("describe", "--variant", NAME).stderr)
 
-        passed = self.tests_of(build, NAME)  # reference, gradients, streaming, causality, each value of each knob
+        passed = self.variant_tests(build, NAME)  # reference, gradients, streaming, causality, each value of each knob
         self.assertEqual(passed.returncode, 0, passed.stdout[-4000:])
         for test in ("reference", "causal", "knob_width_8"):
             self.assertIn(test, passed.stdout)

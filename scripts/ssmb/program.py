@@ -62,14 +62,18 @@ def run_id(point: Point) -> str:
     return call("describe", "--run-id", *arguments(point)).strip()
 
 
-def run_ids(points: list[Point], cache: Path) -> list[str]:
-    """run_id of every point. Those this binary has told before come from the file `cache`, so that starting a sweep of
-    a thousand points again takes a moment. Raises BadInput that names the point."""
+def _stamp() -> str:
     told = binary().stat()
-    stamp, known = f"{binary()} {told.st_size} {told.st_mtime_ns}", {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(cache.read_text())
-    known = known["ids"] if isinstance(known, dict) and known.get("binary") == stamp else {}
+    return f"{binary()} {told.st_size} {told.st_mtime_ns}"
+
+
+def run_ids(points: list[Point], cache: Path) -> list[str]:
+    """run_id of every point. Those this binary has told before come from the file that remember_ids wrote, so that
+    starting a sweep of a thousand points again takes a moment. Raises BadInput that names the point."""
+    known = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        said = json.loads(cache.read_text())
+        known = said["ids"] if said["binary"] == _stamp() else {}
 
     def identify(numbered: tuple[int, Point]) -> str:
         i, point = numbered
@@ -79,14 +83,17 @@ def run_ids(points: list[Point], cache: Path) -> list[str]:
             raise BadInput(f"point {i + 1} of {len(points)}: {e}") from None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ids = list(pool.map(identify, enumerate(points)))
-    now = {shlex.join(arguments(p)): i for p, i in zip(points, ids, strict=True)}
-    if cache.parent.is_dir() and not now.items() <= known.items():
-        with contextlib.suppress(OSError):  # only speed is lost
-            temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
-            temporary.write_text(json.dumps({"binary": stamp, "ids": now}))
+        return list(pool.map(identify, enumerate(points)))
+
+
+def remember_ids(ids: dict[str, Point], cache: Path) -> None:
+    """Writes run ids with their points; a full disk costs speed only."""
+    text = json.dumps({"binary": _stamp(), "ids": {shlex.join(arguments(p)): i for i, p in ids.items()}})
+    with contextlib.suppress(OSError):
+        if not cache.exists() or cache.read_text() != text:
+            temporary = cache.with_name(cache.name + ".tmp")
+            temporary.write_text(text)
             temporary.replace(cache)
-    return ids
 
 
 def describe(point: Point) -> dict:
