@@ -17,9 +17,9 @@ def run(seed: int, score: float, metric: str = "accuracy", **keys) -> results.Ru
     row = {"step": [100], "split": np.array(["test"]), "metric": [score], "examples": [1000], "tokens_real": [10]}
     evals = {k: np.asarray(v) for k, v in row.items()}
     created = f"2025-01-01T00:00:{seed:02d}Z"
-    return results.Run(
-        Path(f"{score}.h5"), "x", created, "complete", config=config, evals=evals, task={"metric": metric}
-    )
+    run = results.Run(Path(f"{score}.h5"), "x", created, "complete", config=config, task={"metric": metric})
+    run.train, run.evals = {"step": np.array([100])}, evals
+    return run
 
 
 def sweep(base: list[float], **others: list[float]) -> list:
