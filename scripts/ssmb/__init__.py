@@ -1,4 +1,4 @@
-"""Shared by scripts/sweep, scripts/plot, scripts/report and scripts/peers/compare.
+"""Shared by the scripts of this folder: sweep, plot, report, export, weights, watch, peers/compare.
 
 venv     run inside the project's virtual environment
 program  calls to the ssmbench binary
@@ -13,6 +13,9 @@ screen   what a sweep shows
 results  HDF5 result files as plain records
 series   runs grouped into the lines of a plot; intervals
 effects  differences between settings, bootstrap intervals
+cases    what bench timed, for the figures
+export   results as CSV and Parquet
+weights  checkpoints and safetensors
 words    numbers as people read them
 style    colours, markers, axes
 figures  discovery and saving of scripts/figures/*.py

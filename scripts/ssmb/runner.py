@@ -27,6 +27,7 @@ libc = ctypes.CDLL(None)
 @contextmanager
 def locked(folder: Path):
     """The right to write to a folder of results, as a file descriptor that every child inherits."""
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".sweep.lock").open("w") as lock:
         deadline = time.monotonic() + ORPHANS
         while True:

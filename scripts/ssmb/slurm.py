@@ -19,6 +19,7 @@ from .jobs import Job, environment, verdict
 from .program import ProgramError
 
 POLL = 3.0  # seconds between two looks at squeue
+LATE = 30.0  # seconds in which a shared file system shows what an ended task has written
 LARGEST = 1000  # tasks of one array; Slurm's default MaxArraySize is 1001
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -151,8 +152,12 @@ class Followed:
             job.ended = time.monotonic()
             job.state, job.reason = verdict(job, int(code_file(job).read_text()))
             self.changed(job)
-        elif said is None:
-            job.started, job.ended = job.started or time.monotonic(), time.monotonic()
+        elif said is not None:
+            job.ended = 0.0
+        elif not job.ended:
+            job.ended = time.monotonic()
+        elif time.monotonic() - job.ended > LATE:
+            job.started = job.started or job.ended
             job.state, job.reason = "failed", f"Slurm ended task {self.tasks.get(job.run_id)}; {job.out / 'slurm'}"
             self.changed(job)
 
