@@ -7,14 +7,16 @@ range over seeds. Dashed: the training length. Grey: published results, where th
 import numpy as np
 
 from ssmb import curves, style
+from ssmb.series import group
 
 ORDER = 16
 KINDS = ("train", "eval")
 
 
 def points(runs):
-    """task -> mixer -> length -> scores, and task -> mixer -> length -> published value."""
+    """By task: (label, mark) -> length -> scores; label -> length -> published value; the lengths trained on."""
     scores, published, trained = {}, {}, {}
+    names = {r.run_id: (s.label, s.mark) for s in group([r for r in runs if r.kind == "train"]) for r in s.runs}
     for run in runs:
         length = run.config.get(f"{run.task_name}.length")
         row = run.last_eval()
@@ -22,7 +24,8 @@ def points(runs):
             continue
         if run.kind == "train":
             trained.setdefault(run.task_name, set()).add(int(length))
-        by_length = scores.setdefault(run.task_name, {}).setdefault(run.mixer, {}).setdefault(int(length), {})
+        name = names.get(run.run_id, (run.mixer, run.mixer))
+        by_length = scores.setdefault(run.task_name, {}).setdefault(name, {}).setdefault(int(length), {})
         by_length[run.run_id] = float(row["metric"])
         for r in run.references:
             if r.kind == "published":
@@ -32,20 +35,22 @@ def points(runs):
 
 def figure(runs):
     scores, published, trained = points(runs)
-    tasks = [t for t, mixers in scores.items() if any(len(lengths) > 1 for lengths in mixers.values())]
+    tasks = [t for t, named in scores.items() if any(len(lengths) > 1 for lengths in named.values())]
     if not tasks:
         return None
     canvas = style.figure(7.6, 0.7 + 3.6 * len(tasks))
     for ax, task in zip(canvas.subplots(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
-        for label, values in published.get(task, {}).items():
+        known = {label: values for label, values in published.get(task, {}).items() if len(values) > 1}
+        ends = style.spread([100 * values[max(values)] for values in known.values()], 4.2, 0, 100)
+        for (label, values), end in zip(known.items(), ends, strict=True):
             x = sorted(values)
             ax.plot(x, [100 * values[t] for t in x], ":", color=style.FAINT, linewidth=1)
-            ax.annotate(label, (x[-1], 100 * values[x[-1]]), xytext=(4, 0), textcoords="offset points", va="center",
-                        fontsize=7.5, color=style.FAINT, annotation_clip=False)  # fmt: skip
-        for mixer, lengths in sorted(scores[task].items()):
-            x, colour, marker = sorted(lengths), *style.mark(mixer)
+            ax.annotate(label, (x[-1], end), xytext=(6, 0), textcoords="offset points", va="center", fontsize=7.5,
+                        color=style.FAINT, annotation_clip=False)  # fmt: skip
+        for (label, mark), lengths in sorted(scores[task].items()):
+            x, colour, marker = sorted(lengths), *style.mark(mark)
             values = [100 * np.array(list(lengths[t].values())) for t in x]
-            ax.plot(x, [v.mean() for v in values], marker=marker, color=colour, label=mixer)
+            ax.plot(x, [v.mean() for v in values], marker=marker, color=colour, label=label)
             if max(map(len, values)) > 1:
                 ax.fill_between(x, [v.min() for v in values], [v.max() for v in values], color=colour, alpha=0.2, lw=0)
         for length in sorted(trained.get(task, ())):

@@ -15,10 +15,10 @@ KINDS = ("bench",)
 MIB = 1024.0**2
 
 
-def line(ax, mine, values, low=None, high=None):
+def line(ax, mine, width, values, low=None, high=None):
     colour, marker = style.mark(mine[0].variant)
     x = [c.T for c in mine]
-    ax.plot(x, values, marker=marker, color=colour, label=mine[0].variant)
+    ax.plot(x, values, marker=marker, color=colour, label=mine[0].variant, linewidth=width, markersize=3 * width)
     if low:
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
@@ -43,7 +43,8 @@ def dress(ax, label, first, lengths):
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(lengths, [f"{t // 1024}k" if t >= 1024 else str(t) for t in lengths])
-    ax.minorticks_off()
+    ax.xaxis.set_minor_locator(style.NullLocator())
+    style.decades(ax.yaxis)
     ax.yaxis.set_major_formatter(lambda v, _: f"{v:,g}" if "MiB" in label else short(v))
     ax.set_xlabel("length T")
     ax.set_ylabel(label)
@@ -57,12 +58,13 @@ def figure(runs):
     canvas, notes = style.figure(7.6, 0.8 + 2.9 * len(found)), []
     for axes, (mode, mine) in zip(canvas.subplots(len(found), 2, squeeze=False), found.items(), strict=True):
         by_variant = {v: [c for c in mine if c.variant == v] for v in dict.fromkeys(c.variant for c in mine)}
-        for variant in sorted(by_variant):
+        widths = np.linspace(2.6, 1.3, len(by_variant))  # later lines are thinner: two that coincide are both seen
+        for variant, width in zip(sorted(by_variant), widths, strict=True):
             each = by_variant[variant]
             quartiles = [np.percentile(c.seconds, [75, 25]) for c in each]
             bounds = [[c.tokens / q[i] for c, q in zip(each, quartiles, strict=True)] for i in (0, 1)]
-            line(axes[0], each, [c.rate for c in each], *bounds)
-            line(axes[1], each, [c.memory / MIB for c in each])
+            line(axes[0], each, width, [c.rate for c in each], *bounds)
+            line(axes[1], each, width, [c.memory / MIB for c in each])
         shape, lengths = mine[0], sorted({c.T for c in mine})
         title = f"{cases.MODES[mode]}, B {shape.B}, D {shape.D}, threads {shape.threads}"
         dress(axes[0], "tokens per second", title, lengths)

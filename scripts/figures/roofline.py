@@ -33,12 +33,15 @@ def figure(runs):
     rate = {kind: max(r[kind] for _, r in drawn) for kind in drawn[0][1]}
     canvas = style.figure(7.6, 4.8)
     ax = canvas.subplots()
+    for variant in sorted({c.variant for c, _ in drawn}):
+        colour, marker = style.mark(variant)
+        ax.plot([], [], marker, ms=7, color=colour, label=variant)
     for c, _ in drawn:
         colour, marker = style.mark(c.variant)
         forward = c.mode == "forward" if c.level == "mixer" else c.part.endswith(".forward")
         face = colour if forward else style.PAPER
         size = 9 if c.level == "mixer" else 4.5
-        ax.plot([c.flops / c.bytes], [c.flops / c.median], marker, ms=size, color=colour, mfc=face, label=c.variant)
+        ax.plot([c.flops / c.bytes], [c.flops / c.median], marker, ms=size, color=colour, mfc=face)
     intensity = np.array([c.flops / c.bytes for c, _ in drawn])
     ridge = rate["flops"] / rate["bytes"]
     x = np.array([min(intensity.min() / 2, ridge / 4), ridge, max(intensity.max() * 2, ridge * 4)])
@@ -47,8 +50,10 @@ def figure(runs):
     ax.set_yscale("log")
     ax.annotate(f"matrix product {rate['flops'] / 1e9:.0f} GFLOP/s", (x[2], rate["flops"]), xytext=(0, 4),
                 textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
-    ax.annotate(f"copy {rate['bytes'] / 1e9:.1f} GB/s", (x[0], x[0] * rate["bytes"]), xytext=(0, 12),
+    ax.annotate(f"copy {rate['bytes'] / 1e9:.1f} GB/s", (x[0], x[0] * rate["bytes"]), xytext=(12, -4), va="top",
                 textcoords="offset points", ha="left", fontsize=8.5)  # fmt: skip
+    style.decades(ax.yaxis)
+    style.decades(ax.xaxis)
     ax.yaxis.set_major_formatter(lambda v, _: f"{v / 1e9:g}")
     ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
     ax.set_xlabel("declared FLOPs per byte")

@@ -50,8 +50,8 @@ def lines(
         if smooth:
             curves = [(cx, _smooth(cy, max(10, int(smooth * len(cy))))) for cx, cy in curves]
         cx, mean, low, high = band(curves)
-        colour, marker = style.mark(one.mixer)
-        same = [s for s in series if s.mixer == one.mixer]
+        colour, marker = style.mark(one.mark)
+        same = [s for s in series if s.mark == one.mark]
         dash = ("-", "--", "-.", ":")[same.index(one) % 4]
         every = max(1, len(cx) // 10)
         ax.plot(cx, mean * scale, dash, color=colour, marker=marker, markevery=every, label=one.label)
@@ -133,7 +133,7 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
             for run in one.runs if split == "validation" else ():
                 tx, ty = _points(run, "test", x, "metric")
                 if len(tx):
-                    colour, marker = style.mark(one.mixer)
+                    colour, marker = style.mark(one.mark)
                     ax.plot(tx[-1:], ty[-1:] * percent, marker, ms=8, mfc="none", mec=colour, mew=1.6, clip_on=False)
                     top = max(top, float(ty[-1]) * percent)
         ax.set_ylabel("accuracy (%)" if percent == 100 else mine[0].runs[0].metric)
@@ -187,6 +187,8 @@ def legend(canvas: Figure) -> None:
         label: handle for ax in canvas.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     columns = max(1, min(6, int(canvas.get_figwidth() * 13) // (7 + max(map(len, entries), default=1))))
+    rows = -(-len(entries) // columns)
+    canvas.set_figheight(canvas.get_figheight() + 0.19 * max(0, rows - 1))
     canvas.legend(
         entries.values(), entries.keys(), loc="outside upper left", ncols=columns, handlelength=2.4, columnspacing=1.4
     )

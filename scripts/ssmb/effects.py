@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .program import text
 from .results import Run
 from .series import Series, settings
 
@@ -108,7 +109,7 @@ def say(one: Series, base: Series) -> str:
     if one.mixer != base.mixer:
         return one.label
     differ = changed(one.runs[0], base.runs[0])
-    return ", ".join(f"{k.removeprefix('model.')} = {v}" for k, (v, _) in differ.items() if v is not None)
+    return ", ".join(f"{k.removeprefix('model.')} = {text(v)}" for k, (v, _) in differ.items() if v is not None)
 
 
 def ablation(series: list[Series]) -> tuple[Series | None, list[Effect]]:
