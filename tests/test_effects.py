@@ -47,7 +47,7 @@ class Effects(unittest.TestCase):
         _, (e,) = effects.ablation(sweep(list(0.5 + noise), s4d__init_lin=list(0.52 + noise)))
         self.assertTrue(e.paired)
         np.testing.assert_allclose((e.difference, e.difference_low, e.difference_high), 0.02, atol=1e-12)
-        self.assertEqual(e.mark, "under two deviations")  # all the same: other data would move it more
+        self.assertEqual(e.mark, "under 2 sd")  # all the same: other data would move it more
         self.assertAlmostEqual(e.pooled, float(np.std(noise, ddof=1)))
         self.assertLess(e.low, e.mean)
         self.assertGreater(e.high, e.mean)
@@ -75,7 +75,7 @@ class Effects(unittest.TestCase):
         series = sweep([0.5, 0.51, 0.52], s4d__init_lin=[0.4, 0.42, 0.41], train__lr_1=[0.51, 0.5, 0.52])
         runs = [r for s in series for r in s.runs]
         text = effect_tables.ablations(runs)
-        for word in ("s4d.init = lin", "-10.0", "paired by seed", "under two deviations", "(base)"):
+        for word in ("s4d.init = lin", "−10.0", "paired", "under 2 sd", "(base)"):
             self.assertIn(word, text)
         self.assertEqual(effect_tables.ablations(runs[:3]), "")
         later = [run(i, 0.6 + 0.01 * i) for i in (1, 2, 3)] + [run(1, 0.5, "accuracy", s4d__init="inv")]

@@ -19,7 +19,7 @@ def panel(ax, base, effects):
     if spread == spread:
         ax.axvspan(-2 * spread * scale, 2 * spread * scale, color=style.GRID, alpha=0.6, linewidth=0, zorder=0)
     for i, e in enumerate(effects):
-        colour, marker = style.mark(e.series.mixer)
+        colour, marker = style.mark(e.series.mark)
         if e.difference_low == e.difference_low:
             ax.plot([e.difference_low * scale, e.difference_high * scale], [i, i], color=colour, linewidth=2)
         face = style.PAPER if e.mark else colour

@@ -16,6 +16,10 @@ def _unit(series: Series) -> tuple[str, float, str]:
     return (f"{metric}, %", 100.0, "points") if metric == "accuracy" else (metric, 1.0, metric)
 
 
+def _said(value: float, scale: float, sign: str) -> str:
+    return (f"{value * scale:{sign}.1f}" if scale == 100 else f"{value:{sign}.3g}").replace("-", "−")
+
+
 def _interval(low: float, high: float, scale: float, sign: str = "") -> Cell:
     if low != low:
         return Cell("–", "")
@@ -28,11 +32,11 @@ def _interval(low: float, high: float, scale: float, sign: str = "") -> Cell:
 def _value(value: float, scale: float, sign: str = "") -> Cell:
     if value != value:
         return number(value, "–")
-    return number(value, f"{value * scale:{sign}.1f}" if scale == 100 else f"{value:{sign}.3g}")
+    return number(value, _said(value, scale, sign))
 
 
 def _difference(e: Effect, scale: float) -> list[Cell]:
-    how = "–" if e.mark == "one seed" else "paired by seed" if e.paired else "seeds apart"
+    how = "–" if e.mark == "one seed" else "paired" if e.paired else "unpaired"
     return [
         _value(e.difference, scale, "+"), _interval(e.difference_low, e.difference_high, scale, "+"), Cell(how),
         Cell(e.mark or "–", e.mark),
@@ -62,7 +66,8 @@ def ablations(runs: list[Run]) -> str:
         return ""
     note = (
         "Deviation: over seeds. Intervals: bootstrap over seeds (10,000 draws); with three seeds they are rather too "
-        "narrow. Doubt: a difference of less than two deviations, or a single seed, may be luck."
+        "narrow. Paired: the differences at equal seed, hence equal data, are resampled. "
+        "Doubt: a difference under two deviations (sd) over seeds, or of one seed, may be luck."
     )
     return "\n".join(parts) + f"<ul class=notes><li>{note}</li></ul>"
 

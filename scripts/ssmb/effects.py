@@ -38,12 +38,12 @@ class Effect:
 
     @property
     def mark(self) -> str:
-        """Why not to trust the difference: "one seed", "under two deviations" or "" when there is no such reason."""
+        """Why not to trust the difference: "one seed", "under 2 sd" or "" when there is no such reason."""
         if not self.change:
             return ""
         if self.pooled != self.pooled:
             return "one seed"
-        return "under two deviations" if abs(self.difference) < 2 * self.pooled else ""
+        return "under 2 sd" if abs(self.difference) < 2 * self.pooled else ""
 
 
 def scores(series: Series) -> dict[str, float]:

@@ -46,6 +46,8 @@ def lede(runs: list[Run]) -> str:
         over = f" ({interval})" if s.over and run.metric == "accuracy" else ""
         reached = level(s.low, run)
         passed = f"; it passes the reference line “{reached}”" if reached else ""
+        if reached.startswith("below"):
+            passed = f"; it may be {reached}"
         of, which = (f"Of {len(scored)} variants on", "highest: ") if len(scored) > 1 else ("On", "")
         said.append(f"{of} {task}, {best.label} scores {which}{value}{over}{passed}.")
     return " ".join(said) or "No run has been evaluated yet."

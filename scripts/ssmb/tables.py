@@ -90,7 +90,7 @@ def table(columns: list[str], rows: list[list[Cell]], caption: str = "", sortabl
 
 
 def name_cell(series: Series) -> Cell:
-    return Cell(series.label, series.label, f"{swatch(series.mixer)} {html.escape(series.label)}")
+    return Cell(series.label, series.label, f"{swatch(series.mark)} {html.escape(series.label)}")
 
 
 def headline(series: list[Series], budget: bool = True) -> str:
