@@ -22,6 +22,7 @@ KEYS = {
     "run.threads": ("integer", 0, 0, 4096),
     "run.out": ("text", "results", None, None),
 }
+OP = {"op": "linear"} | {way: {"flops": 1e9, "exps": 0, "bytes": 1e6} for way in ("forward", "backward")}
 KNOB = {"name": "d_state", "type": "integer", "default": 16, "values": [16, 64], "lo": 1, "hi": 4096}
 INIT = {"name": "init", "type": "text", "default": "lin", "values": ["lin", "inv", "legs"]}
 REFERENCES = [("chance", "uniform guess", 0.1, "1 / 10"), ("floor", "root operator", 0.361, "counted")]
@@ -65,6 +66,10 @@ def result(point: dict, path: Path, state: str, reason: str) -> None:
         for i, name in enumerate(("kind", "label", "value", "source")):
             column = [r[i] for r in REFERENCES]
             f.create_dataset(f"task/references/{name}", data=column, dtype=None if i == 2 else h5py.string_dtype())
+        f.create_dataset("model/ops/op", data=["linear"], dtype=h5py.string_dtype())
+        for way in ("forward", "backward"):
+            for kind, cost in OP[way].items():
+                f[f"model/ops/{way}_{kind}"] = [float(cost)]
         at = np.arange(1, 11)
         columns = {"step": at * steps // 10, "tokens_real": at * 1000, "seconds": at * 0.1, "loss": 2.3 - at * 0.1}
         for name, column in columns.items():
@@ -93,6 +98,8 @@ def train(point: dict) -> int:
     seed, out = int(point.get("seed", 0)), Path(point.pop("run.out"))
     point.pop("run.threads")
     path = out / f"{run_id(point)}.h5"
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        print(f"device {os.environ['CUDA_VISIBLE_DEVICES']}")
     result(point, path, "running", "")
     if seed == 10:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -106,13 +113,42 @@ def train(point: dict) -> int:
     return 0
 
 
+def bench(point: dict) -> int:
+    """Ceilings of a made-up machine: 1e9 of everything in a second."""
+    import h5py
+    import numpy as np
+
+    with h5py.File(point["out"], "w") as f:
+        f.attrs.update(schema="ssmbench/1", run_id="bench", created="2025-01-01T00:00:00Z")
+        f.create_group("config").attrs.update({"model.layers": point["variants"]})
+        for name in ("gemm", "exp", "copy"):
+            f.create_dataset(f"timing/ceiling_{name}", data=np.array([1.0, 2.0])).attrs.update(work=1e9)
+        f.create_group("status").attrs.update(state="complete", reason="")
+    return 0
+
+
 def run_id(point: dict) -> str:
     said = json.dumps({k: v for k, v in point.items() if not k.startswith("run.")}, sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:12]
 
 
+def described_as(point: dict) -> dict:
+    """Parameters grow with the square of the width, twice as fast for mamba; the state grows with the width."""
+    width = int(point.get("model.d_model", 0))
+    config = {"train.steps": "100", "train.batch": "10", "train.eval_every": "50", "train.eval_examples": "100"}
+    return {
+        "parameter_count": width**2 * (2 if point.get("variant") == "mamba" else 1) or 1000,
+        "memory": {"total": 2**20},
+        "tokens": 10000,
+        "state_bytes_per_sequence": None if point.get("variant") == "brand_new" else width or 64,
+        "streams": "no carried state",
+        "ops": [OP],
+        "config": config | {"train.test_examples": "600"} | point,
+    }
+
+
 def main() -> int:
-    command, words = sys.argv[1], [w for w in sys.argv[2:] if w not in ("--json", "--run-id")]
+    command, words = sys.argv[1], [w for w in sys.argv[2:] if w not in ("--json", "--run-id", "--no-check")]
     point = {k.removeprefix("--"): v for k, v in zip(words[::2], words[1::2], strict=True)}
     if command == "list":
         print(json.dumps(registry()))
@@ -122,7 +158,12 @@ def main() -> int:
         return 2
     if command == "train":
         return train(point)
-    described = {"parameter_count": 1000, "memory": {"total": 2**20}, "tokens": 10000, "state_bytes_per_sequence": 64}
+    if command == "bench":
+        return bench(point)
+    if int(point.get("model.d_model", 64)) % 16 == 8 and point.get("variant") == "mamba":
+        print("mamba: the width must be a multiple of 16", file=sys.stderr)
+        return 2
+    described = described_as(point)
     print(run_id(point) if "--run-id" in sys.argv else json.dumps(described))
     return 0
 

@@ -1,34 +1,28 @@
-"""A variant is one file: a copy of variants/cnn.cpp under another name, with another output, in a folder of its own,
-is known everywhere: python tests/test_new_variant.py"""
+"""README's walk-through: scripts/new_variant writes one file, a build in a folder of its own finds it, and command
+line, tests, bench, sweep and figures know it: python tests/test_new_variant.py"""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
-from program import ROOT, Case, arrays, state
+from program import ROOT, SMALL, Case, arrays, state
 
-CHANGES = [
-    ("namespace ssm::cnn", "namespace ssm::twice"),
-    ('SSM_VARIANT(Cnn, "cnn")', 'SSM_VARIANT(Cnn, "twice")'),
-    ('activation(n, add(n, h, x), "relu") : h;', "add(n, h, x) : h;"),
-    ("std::max(c.x[i] + h[i], 0.0) : h[i];", "c.x[i] + h[i] : h[i];"),
-]
+NAME = "my_mixer"
 
 
 class NewVariant(Case):
-    def copy(self) -> None:
-        text = (ROOT / "variants/cnn.cpp").read_text()
-        for old, new in CHANGES:
-            self.assertIn(old, text, "variants/cnn.cpp has changed: change this test with it")
-            text = text.replace(old, new)
-        folder = self.tmp / "mine"
-        folder.mkdir()
-        (folder / "twice.cpp").write_text(text)
+    def script(self, name: str, *arguments, code: int = 0, **environment) -> str:
+        command = [sys.executable, "-B", ROOT / "scripts" / name, *map(str, arguments)]
+        env = os.environ | environment
+        done = subprocess.run(command, env=env, cwd=self.tmp, capture_output=True, text=True, check=False, timeout=300)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout + done.stderr
 
-    def build(self) -> str:
+    def build(self) -> Path:
         """All but the new file comes out of the compiler cache: seconds where the program has been built before."""
         if not (shutil.which("ccache") and shutil.which("cmake")):
             self.skipTest("without ccache everything would be compiled again")
@@ -39,51 +33,58 @@ class NewVariant(Case):
         ):
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=800)
             self.assertEqual(done.returncode, 0, done.stdout[-4000:] + done.stderr[-4000:])
-        return str(build / "ssmbench")
+        return build
 
-    def test_it_is_known_everywhere(self):
-        self.copy()
-        mine = self.build()
-        registry = json.loads(self.good("list", "--json", binary=mine))
-        by_name = {v["name"]: v for v in registry["variants"]}
-        self.assertIn("cnn", by_name)
-        self.assertEqual(by_name["twice"]["knobs"], by_name["cnn"]["knobs"])
-        self.assertIn("twice.kernel", [k["name"] for k in registry["keys"]])
+    def variant_tests(self, build: Path, name: str, *more) -> subprocess.CompletedProcess:
+        command = [build / "tests/test_variants", f"--gtest_filter={name}.*", *more]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
-        tests = subprocess.run(
-            [Path(mine).parent / "tests/test_variants", "--gtest_list_tests"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        self.assertGreater(tests.count("twice"), 0)
-        self.assertEqual(tests.count("twice"), tests.count("cnn"))
+    def test_the_walk_through(self):
+        self.script("new_variant", NAME, "--to", self.tmp / "mine")
+        self.assertEqual([p.name for p in (self.tmp / "mine").iterdir()], [f"{NAME}.cpp"])
+        build = self.build()
+        mine = str(build / "ssmbench")
 
-        described = json.loads(self.good("describe", "--json", "--variant", "twice", "--twice.kernel", 5, binary=mine))
-        self.assertEqual(described["config"]["twice.kernel"], "5")
-        self.assertIn("did you mean 'twice'", self.call("describe", "--variant", "twicee", binary=mine).stderr)
+        variants = {v["name"]: v for v in json.loads(self.good("list", "--json", binary=mine))["variants"]}
+        self.assertIn("cnn", variants)
+        self.assertEqual([k["name"] for k in variants[NAME]["knobs"]], ["width"])
+        described = json.loads(self.good("describe", "--json", "--variant", NAME, f"--{NAME}.width", 8, binary=mine))
+        self.assertEqual(described["config"][f"{NAME}.width"], "8")
+        self.assertIn(f"did you mean '{NAME}'", self.call("describe", "--variant", f"{NAME}r", binary=mine).stderr)
+        self.assertIn(f"unknown variant '{NAME}'", self.call("describe", "--variant", NAME).stderr)
 
-        # Same parameters, same batches: what differs is the output, which the run holds to its own reference first.
-        runs = {name: self.train(binary=mine, variant=name) for name in ("cnn", "twice")}
-        losses = {name: arrays(run, "train")["loss"] for name, run in runs.items()}
-        self.assertEqual([state(r) for r in runs.values()], ["complete", "complete"])
-        self.assertFalse((losses["cnn"] == losses["twice"]).any(), losses)
-        hybrid = self.train(binary=mine, layers="twice,cnn")
+        passed = self.variant_tests(build, NAME)  # reference, gradients, streaming, causality, each value of each knob
+        self.assertEqual(passed.returncode, 0, passed.stdout[-4000:])
+        for test in ("reference", "causal", "knob_width_8"):
+            self.assertIn(test, passed.stdout)
+
+        bench = ["bench", "--variants", f"{NAME},cnn", "--B", 2, "--T", "32,64", "--D", 16, "--samples", 2]
+        self.good(*bench, "--no-ceilings", "--run.threads", 1, "--out", self.tmp / "bench.h5", binary=mine)
+        self.assertEqual(state(self.tmp / "bench.h5"), "complete")
+        self.assertEqual(set(arrays(self.tmp / "bench.h5", "bench")["variant"].tolist()), {NAME.encode(), b"cnn"})
+
+        hybrid = self.train(binary=mine, layers=f"{NAME},cnn", variant=None, depth=None)
         self.assertEqual(state(hybrid), "complete")
-        self.assertIn("unknown variant 'twice'", self.call("describe", "--variant", "twice").stderr)
 
-        path = os.environ | {"SSMBENCH": mine}
-        sweep = [ROOT / "scripts/sweep", self.points(), "--dry-run", "--out", self.tmp / "sweep"]
-        done = subprocess.run(sweep, env=path, cwd=self.tmp, capture_output=True, text=True, check=False, timeout=120)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("twice", done.stdout + done.stderr)
+        self.script("sweep", self.points(), "--threads", 1, "--out", self.tmp / "sweep", SSMBENCH=mine)
+        drawn = self.script("plot", "accuracy_tokens", "ablation", "--from", self.tmp / "sweep", "--to", self.tmp / "f")
+        self.assertIn("accuracy_tokens.png", drawn)
+        self.assertIn(NAME, (self.tmp / "sweep" / "report.html").read_text() if self.report() else "")
 
-    def points(self):
+    def report(self) -> str:
+        return self.script("report", "--from", self.tmp / "sweep")
+
+    def points(self) -> Path:
         file = self.tmp / "points.py"
-        axes = "{'variant': ['cnn', 'twice']}"
-        base = "{'task': 'induction', 'train.steps': 2}"
-        file.write_text(f"from ssmb.points import grid\nbase = {base}\npoints = grid(base, {axes})\n")
+        base = {k: v for k, v in SMALL.items() if k not in ("variant", "run.threads")}
+        axes = {"variant": ["cnn", NAME]}
+        file.write_text(f"from ssmb.points import grid\nseeds, points = 2, grid({base}, {axes})\n")
         return file
+
+    def test_names_that_cannot_be_are_refused(self):
+        for name, said in (("cnn", "already"), ("My", "no name"), ("a-b", "no name"), ("_x", "no name")):
+            self.assertIn(said, self.script("new_variant", name, "--to", self.tmp / "mine", code=2))
+        self.assertFalse((self.tmp / "mine").exists())
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ struct Silent final : benchmark::BenchmarkReporter {
 struct Outcome {
   std::string state = "skipped", reason = "left out by the benchmark filter";
   std::map<std::string, std::vector<double>> seconds;  // by part
+  std::map<std::string, Work> part_work;
   double first_call = 0;
   Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
   Work work;
@@ -140,7 +141,7 @@ class Bench {
     const Index before = watched().bytes;
     reset_peak();
     const std::unique_ptr<Rig> rig = make_rig(c, config_, device_);
-    out.tokens = rig->tokens, out.planned = rig->planned_bytes, out.work = rig->work;
+    out.tokens = rig->tokens, out.planned = rig->planned_bytes, out.work = rig->work, out.part_work = rig->part_work();
     Run r{device_.exec(), c.mode == "decode" ? Mode::stream : c.mode == "forward" ? Mode::evaluate : Mode::train, rig->state};
 
     out.first_call = seconds_of(device_, [&] { rig->call(r); });
@@ -206,6 +207,11 @@ class Bench {
         tree.set(path, name, value);
       for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}})
         tree.set(path, name, value);
+      if (const auto declared = out.part_work.find(part); declared != out.part_work.end()) {
+        tree.set(path, "flops", declared->second.flops);
+        tree.set(path, "exps", declared->second.exps);
+        tree.set(path, "bytes", declared->second.bytes);
+      }
     }
   }
 

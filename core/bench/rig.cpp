@@ -88,13 +88,21 @@ struct MixerRig : Rig {
 
 struct OpRig final : MixerRig {
   using MixerRig::MixerRig;
+  std::string label(std::size_t i, const char* pass) const {
+    return (i < 10 ? "0" : "") + std::to_string(i) + "." + net->ops()[i]->name() + "." + pass;
+  }
   void parts(Run& r, const Around& around) override {
     const auto& ops = net->ops();
-    const auto label = [&](std::size_t i, const char* pass) {
-      return (i < 10 ? "0" : "") + std::to_string(i) + "." + ops[i]->name() + "." + pass;
-    };
     for (std::size_t i = 0; i < ops.size(); ++i) around(label(i, "forward"), [&] { ops[i]->forward(r); });
     for (std::size_t i = ops.size(); i-- > 0;) around(label(i, "backward"), [&] { ops[i]->backward(r); });
+  }
+  std::map<std::string, Work> part_work() const override {
+    std::map<std::string, Work> out;
+    for (std::size_t i = 0; i < net->ops().size(); ++i) {
+      const Cost cost = net->ops()[i]->cost();
+      out[label(i, "forward")] = cost.forward, out[label(i, "backward")] = cost.backward;
+    }
+    return out;
   }
 };
 

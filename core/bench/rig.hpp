@@ -1,6 +1,7 @@
 // rig.hpp - something that can be timed: a mixer alone, its ops one by one, or a whole training step, on made-up data.
 #pragma once
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -26,6 +27,7 @@ struct Rig {
   virtual void parts(Run& r, const Around& around) {
     around("all", [&] { call(r); });
   }
+  virtual std::map<std::string, Work> part_work() const { return {}; }  // declared, for one call of each part
   StepState* state = nullptr;
   Index tokens = 0;         // positions one pass covers
   Index planned_bytes = 0;  // parameters and everything the net allocates

@@ -18,7 +18,7 @@ def panel(ax, series, ours, theirs, label):
     """Two bars per series, ours above PyTorch's, the ratio at the end of the longer one."""
     y = bars.rows(ax, series)
     mine, other = ([median(map(f, s.runs)) for s in series] for f in (ours, theirs))
-    ax.barh(y - 0.19, mine, height=0.36, color=[style.mark(s.mixer)[0] for s in series])
+    ax.barh(y - 0.19, mine, height=0.36, color=[style.mark(s.mark)[0] for s in series])
     ax.barh(y + 0.19, other, height=0.36, color=style.FAINT)
     for i, (a, b) in enumerate(zip(mine, other, strict=True)):
         ax.annotate(

@@ -26,8 +26,7 @@ def figure(runs):
     best = {t: max((s for s in series if s.task == t), key=lambda s: score(s).value) for t in tasks}
     for i, label in enumerate(labels):
         ax.axhline(i - 0.5, color=style.GRID, linewidth=0.8)
-        mixer = next(s.mixer for s in series if s.label == label)
-        colour, marker = style.mark(mixer)
+        colour, marker = style.mark(next(s.mark for s in series if s.label == label))
         ax.plot([-0.97], [i], marker, color=colour, ms=7)
         ax.text(-0.88, i, label, ha="left", va="center")
         for j, task in enumerate(tasks):

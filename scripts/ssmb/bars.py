@@ -42,7 +42,7 @@ def bars(runs: list[Run], value: Callable[[Run], float], label: str, unit: str =
     ax = canvas.subplots()
     heights = [median(map(value, s.runs)) for s in series]
     y = rows(ax, series)
-    ax.barh(y, heights, height=0.62, color=[style.mark(s.mixer)[0] for s in series])
+    ax.barh(y, heights, height=0.62, color=[style.mark(s.mark)[0] for s in series])
     for i, one in enumerate(series):
         each = [v for v in map(value, one.runs) if np.isfinite(v)]
         if len(each) > 1:

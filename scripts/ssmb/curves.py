@@ -13,6 +13,7 @@ from .series import Series, band, group
 
 X_LABEL = {
     "tokens_real": "training tokens (padding not counted)",
+    "flops": "training FLOPs (declared by the ops, forward and backward)",
     "seconds": "training time (seconds, evaluation not counted)",
 }
 LINES = {"chance": ":", "floor": "--"}
@@ -49,8 +50,8 @@ def lines(
         if smooth:
             curves = [(cx, _smooth(cy, max(10, int(smooth * len(cy))))) for cx, cy in curves]
         cx, mean, low, high = band(curves)
-        colour, marker = style.mark(one.mixer)
-        same = [s for s in series if s.mixer == one.mixer]
+        colour, marker = style.mark(one.mark)
+        same = [s for s in series if s.mark == one.mark]
         dash = ("-", "--", "-.", ":")[same.index(one) % 4]
         every = max(1, len(cx) // 10)
         ax.plot(cx, mean * scale, dash, color=colour, marker=marker, markevery=every, label=one.label)
@@ -100,7 +101,7 @@ def _x_axis(ax: Axes, x: str, series: list[Series]) -> None:
     ends = [e for e in ends if np.isfinite(e) and e > 0]
     if ends and max(ends) > 12 * min(ends):
         ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=" ") if x == "tokens_real" else FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" ") if x != "seconds" else FuncFormatter(lambda v, _: f"{v:g}"))
     ax.set_xlabel(X_LABEL[x])
 
 
@@ -132,7 +133,7 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
             for run in one.runs if split == "validation" else ():
                 tx, ty = _points(run, "test", x, "metric")
                 if len(tx):
-                    colour, marker = style.mark(one.mixer)
+                    colour, marker = style.mark(one.mark)
                     ax.plot(tx[-1:], ty[-1:] * percent, marker, ms=8, mfc="none", mec=colour, mew=1.6, clip_on=False)
                     top = max(top, float(ty[-1]) * percent)
         ax.set_ylabel("accuracy (%)" if percent == 100 else mine[0].runs[0].metric)
@@ -186,6 +187,8 @@ def legend(canvas: Figure) -> None:
         label: handle for ax in canvas.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     columns = max(1, min(6, int(canvas.get_figwidth() * 13) // (7 + max(map(len, entries), default=1))))
+    rows = -(-len(entries) // columns)
+    canvas.set_figheight(canvas.get_figheight() + 0.19 * max(0, rows - 1))
     canvas.legend(
         entries.values(), entries.keys(), loc="outside upper left", ncols=columns, handlelength=2.4, columnspacing=1.4
     )

@@ -1,8 +1,8 @@
 """Discovery and saving of scripts/figures/*.py.
 
 A figure is one file with one function, `figure(runs) -> matplotlib Figure | None` (None: these runs have nothing to
-show). The first line of the file's docstring is its title, the rest its caption. A new file is found by itself, by
-plot and by report.
+show). It is given training runs, or the kinds that the file's KINDS names: train, bench, eval. The first line of the
+file's docstring is its title, the rest its caption. A new file is found by itself, by plot and by report.
 """
 
 import importlib.util
@@ -24,8 +24,12 @@ class Figure:
     name: str
     title: str
     caption: str
-    draw: Callable[[list[Run]], Canvas | None]
+    function: Callable[[list[Run]], Canvas | None]
     order: int = 50  # place in the report: ORDER in the file
+    kinds: tuple[str, ...] = ("train",)  # of runs that it is given: KINDS in the file
+
+    def draw(self, runs: list[Run]) -> Canvas | None:
+        return self.function([r for r in runs if r.kind in self.kinds])
 
 
 def discover() -> list[Figure]:
@@ -36,7 +40,8 @@ def discover() -> list[Figure]:
         spec.loader.exec_module(module)
         title, _, caption = (module.__doc__ or path.stem).strip().partition("\n")
         caption = " ".join(caption.split())
-        found.append(Figure(path.stem, title.rstrip("."), caption, module.figure, getattr(module, "ORDER", 50)))
+        more = {k.lower(): getattr(module, k) for k in ("ORDER", "KINDS") if hasattr(module, k)}
+        found.append(Figure(path.stem, title.rstrip("."), caption, module.figure, **more))
     return sorted(found, key=lambda f: (f.order, f.name))
 
 

@@ -4,7 +4,7 @@ import html
 import re
 from pathlib import Path
 
-from . import style, tables
+from . import bench_table, effect_tables, style, tables
 from .figures import Figure, svg
 from .results import Run
 from .series import group, level, score
@@ -46,6 +46,8 @@ def lede(runs: list[Run]) -> str:
         over = f" ({interval})" if s.over and run.metric == "accuracy" else ""
         reached = level(s.low, run)
         passed = f"; it passes the reference line “{reached}”" if reached else ""
+        if reached.startswith("below"):
+            passed = f"; it may be {reached}"
         of, which = (f"Of {len(scored)} variants on", "highest: ") if len(scored) > 1 else ("On", "")
         said.append(f"{of} {task}, {best.label} scores {which}{value}{over}{passed}.")
     return " ".join(said) or "No run has been evaluated yet."
@@ -61,24 +63,36 @@ def facts(runs: list[Run], used: list[Run]) -> str:
     return " · ".join(p for p in parts if p)
 
 
-def build(name: str, runs: list[Run], used: list[Run], figures: list[Figure], mixed: list[str]) -> str:
-    """The page. runs: all of the folder; used: those that have something to show."""
-    drawings = "\n".join(filter(None, (drawing(f, used) for f in figures)))
-    failed = tables.failures(runs)
+def section(name: str, title: str, text: str) -> tuple[str, str]:
+    """(link, section) of the page; both empty when there is no text."""
+    if not text:
+        return "", ""
+    return f'<a href="#{name}">{title.split(",")[0]}</a>', f'<h2 id="{name}">{html.escape(title)}</h2>{text}'
+
+
+def build(name: str, runs: list[Run], used: list[Run], figures: list[Figure], mixed: list[str], other=None) -> str:
+    """The page. runs: all of the folder; used: those that have something to show; other: (name, runs) of another
+    folder to compare with."""
+    trained = [r for r in used if r.kind == "train"]
+    beside, others = other or ("", [])
+    others = [r for r in others if r.kind == "train"]
+    sections = [
+        section("scores", "Scores", tables.all_tables(trained)),
+        section("differences", "Differences", effect_tables.ablations(trained)),
+        section("against", f"Against {beside}", effect_tables.against(trained, others, beside) if other else ""),
+        section("figures", "Figures", "\n".join(filter(None, (drawing(f, used) for f in figures)))),
+        section("timings", "Timings", bench_table.all_tables(used)),
+        section("failed", "Not complete, and why", tables.failures(runs)),
+        section("provenance", "Provenance", tables.provenance(runs)),
+    ]
     warning = "".join(f"<p><strong>Mixed runs:</strong> {html.escape(m)}</p>" for m in mixed)
-    links = [("scores", "Scores"), ("figures", "Figures"), ("failed", "Not complete"), ("provenance", "Provenance")]
-    nav = "".join(f'<a href="#{i}">{t}</a>' for i, t in links if i != "failed" or failed)
-    problem = f'<h2 id="failed">Not complete, and why</h2>{failed}' if failed else ""
+    nav, body = ("".join(part) for part in zip(*sections, strict=True))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>ssmbench: {html.escape(name)}</title>
 <style>{(HERE / "page.css").read_text()}</style></head><body>
-<header><h1>ssmbench: {html.escape(name)}</h1><p class="lede">{html.escape(lede(used))}</p>
+<header><h1>ssmbench: {html.escape(name)}</h1><p class="lede">{html.escape(lede(trained))}</p>
 <p class="facts">{html.escape(facts(runs, used))}</p>{warning}<nav>{nav}</nav></header>
-<main><h2 id="scores">Scores</h2>{tables.all_tables(used)}
-<h2 id="figures">Figures</h2>
-{drawings}
-{problem}
-<h2 id="provenance">Provenance</h2>{tables.provenance(runs)}</main>
+<main>{body}</main>
 <script>{(HERE / "page.js").read_text()}</script></body></html>
 """

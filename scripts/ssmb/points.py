@@ -1,65 +1,42 @@
-"""The lists of points a sweep file is made of, and their validation against `ssmbench list --json`.
+"""Loading a sweep file, and the validation of its points against `ssmbench list --json`.
 
-A point is a dict of command-line keys. In the helpers a list means "each of these", anything else is one fixed value:
-
-    base = {"task": "listops", "listops.depth": 6, "depth": 4}
-    points = grid(base, {"variant": ["s4d", "mamba"], "seed": [1, 2, 3]})              # 6 points
-    points += one_off(base | {"variant": "s4d"}, {"s4d.init": ["inv", "legs"]})        # 1 + 2 points
-    points += zip_(base, {"variant": ["s4d", "cnn"], "train.seconds": [180, 50]})      # 2 points
+A sweep file defines `points`, a list of dicts of command-line keys, mostly made with the designs below, and may define
+`seeds`: how often a point that says no seed is run (default 3).
 """
 
 import difflib
-import itertools
 import re
 import runpy
 from pathlib import Path
 
 from . import program
+from .designs import Range, grid, latin, one_off, random, with_seeds, zip_
 from .program import BadInput, Point
 
+__all__ = ["Keys", "Range", "grid", "latin", "load", "nearest", "one_off", "random", "validate", "with_seeds", "zip_"]
+
+SEEDS = 3
 SHORT = {"variant", "layers", "depth", "task", "seed"}  # said without a section; everything else is <section>.<key>
 SET_BY_SWEEP = {"run.out", "run.threads", "config", "json"}
 
 
-def _lists(axes: dict) -> dict[str, list]:
-    return {key: list(v) if isinstance(v, (list, tuple)) else [v] for key, v in axes.items()}
-
-
-def grid(base: Point, axes: dict) -> list[Point]:
-    """Every combination of the values of axes, each on top of base."""
-    axes = _lists(axes)
-    return [base | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-
-
-def one_off(base: Point, axes: dict) -> list[Point]:
-    """base itself, then base with one key changed at a time: an ablation."""
-    changed = [base | {key: v} for key, values in _lists(axes).items() for v in values if base.get(key) != v]
-    return [dict(base), *changed]
-
-
-def zip_(base: Point, axes: dict) -> list[Point]:
-    """The first values of all axes together, the second values together, and so on."""
-    axes = _lists(axes)
-    lengths = {key: len(v) for key, v in axes.items()}
-    if len(set(lengths.values())) > 1:
-        raise BadInput(f"zip_ needs lists of one length, found {lengths}")
-    return [base | dict(zip(axes, values, strict=True)) for values in zip(*axes.values(), strict=True)]
-
-
 def load(path: Path) -> list[Point]:
-    """Run a sweep file and return its list `points`."""
+    """Run a sweep file and return its points, each once per seed."""
     if not path.is_file():
         known = [p.stem for p in sorted((Path(__file__).parents[1] / "sweeps").glob("*.py"))]
         raise BadInput(f"no sweep file {path}; scripts/sweeps has {', '.join(known)}")
     try:
-        points = runpy.run_path(str(path)).get("points")
+        defined = runpy.run_path(str(path))
     except BadInput:
         raise
     except Exception as e:  # whatever a user's file raises is a fault of that file, told in one line
         raise BadInput(f"{path}: {type(e).__name__}: {e}") from None
+    points, seeds = defined.get("points"), defined.get("seeds", SEEDS)
     if not isinstance(points, list) or not points or not all(isinstance(p, dict) for p in points):
         raise BadInput(f"{path}: must define a list `points` of at least one dict")
-    return points
+    if not isinstance(seeds, int) or seeds < 1:
+        raise BadInput(f"{path}: seeds = {seeds!r}: allowed are whole numbers of 1 or more")
+    return with_seeds(points, seeds)
 
 
 def nearest(word: str, known) -> str:

@@ -1,9 +1,12 @@
 """Calls to the ssmbench binary. Every key travels as `--key value`."""
 
+import contextlib
 import functools
 import json
 import os
+import shlex
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .venv import ROOT
@@ -59,5 +62,44 @@ def run_id(point: Point) -> str:
     return call("describe", "--run-id", *arguments(point)).strip()
 
 
+def _stamp() -> str:
+    told = binary().stat()
+    return f"{binary()} {told.st_size} {told.st_mtime_ns}"
+
+
+def run_ids(points: list[Point], cache: Path) -> list[str]:
+    """run_id of every point. Those this binary has told before come from the file that remember_ids wrote, so that
+    starting a sweep of a thousand points again takes a moment. Raises BadInput that names the point."""
+    known = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        said = json.loads(cache.read_text())
+        known = said["ids"] if said["binary"] == _stamp() else {}
+
+    def identify(numbered: tuple[int, Point]) -> str:
+        i, point = numbered
+        try:
+            return known.get(shlex.join(arguments(point))) or run_id(point)
+        except BadInput as e:
+            raise BadInput(f"point {i + 1} of {len(points)}: {e}") from None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(identify, enumerate(points)))
+
+
+def remember_ids(ids: dict[str, Point], cache: Path) -> None:
+    """Writes run ids with their points; a full disk costs speed only."""
+    text = json.dumps({"binary": _stamp(), "ids": {shlex.join(arguments(p)): i for i, p in ids.items()}})
+    with contextlib.suppress(OSError):
+        if not cache.exists() or cache.read_text() != text:
+            temporary = cache.with_name(cache.name + ".tmp")
+            temporary.write_text(text)
+            temporary.replace(cache)
+
+
 def describe(point: Point) -> dict:
     return json.loads(call("describe", "--json", *arguments(point)))
+
+
+def describe_all(points: list[Point]) -> list[dict]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(describe, points))

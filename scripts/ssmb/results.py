@@ -46,7 +46,16 @@ class Run:
     train: dict[str, np.ndarray] = field(default_factory=dict)  # columns of one length
     steps_planned: float = float("nan")
     evals: dict[str, np.ndarray] = field(default_factory=dict)
+    ops: dict[str, np.ndarray] = field(default_factory=dict)  # /model/ops: costs of one training step, by op
+    bench: dict[str, np.ndarray] = field(default_factory=dict)  # /bench: one row per case, empty for training runs
     timing: dict[str, dict] = field(default_factory=dict)  # phase -> {"seconds": raw samples, attributes}
+
+    @property
+    def kind(self) -> str:
+        """train, bench (timings), or eval (a checkpoint scored again by `ssmbench eval --out`)."""
+        if self.bench or self.run_id == "bench":
+            return "bench"
+        return "eval" if self.evals and not self.train and self.state == "complete" else "train"
 
     @property
     def mixer(self) -> str:
@@ -116,6 +125,11 @@ class Run:
         values = self.train.get(column)
         return float(values[-1]) if values is not None and len(values) else float("nan")
 
+    def flops_per_step(self) -> float:
+        """Declared by the ops, forward and backward, of a whole optimiser step; NaN when not recorded."""
+        parts = [self.ops[f"{way}_flops"].sum() for way in ("forward", "backward") if f"{way}_flops" in self.ops]
+        return float(sum(parts)) * int(self.config.get("train.accumulate") or 1) if len(parts) == 2 else float("nan")
+
     def tokens_per_second(self) -> float:
         """Median over the steps between rows of /train, the first row (first call, warm-up) left out."""
         tokens, seconds = self.train.get("tokens_real"), self.train.get("seconds")
@@ -161,7 +175,12 @@ def read(path: Path) -> Run:
             for name in ("meta", "config", "model", "check", "task", "memory"):
                 setattr(run, name, _attributes(f, name))
             run.train, run.evals = _columns(f, "train"), _columns(f, "eval")
-            run.steps_planned = float(_attributes(f, "train").get("steps_planned", "nan"))
+            run.ops, run.bench = _columns(f, "model/ops"), _columns(f, "bench")
+            said = "nan" if float(run.config.get("train.seconds") or 0) > 0 else run.config.get("train.steps", "nan")
+            run.steps_planned = float(_attributes(f, "train").get("steps_planned", said))
+            for rows in (run.train, run.evals):
+                if "step" in rows:  # what the ops declare, up to each row
+                    rows["flops"] = rows["step"] * run.flops_per_step()
             table = _columns(f, "task/references")
             if table:
                 rows = zip(table["kind"], table["label"], table["value"], table["source"], strict=True)

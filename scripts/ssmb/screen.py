@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from . import program
-from .runner import Job, Pool, varying
+from . import estimate, program
+from .jobs import Job, varying
+from .runner import Pool
 from .words import clock, short
 
 PLAIN_EVERY = 30.0  # seconds between progress lines when the output is not a terminal
@@ -85,22 +86,32 @@ def _tokens(point: program.Point, described: dict) -> str:
     return limit + short(_number(described, "tokens"))
 
 
-def dry_run(jobs: list[Job]) -> None:
-    """Every point with what the program plans for it."""
+def dry_run(jobs: list[Job], workers: int, threads: int) -> None:
+    """Every point with what the program plans for it, and how long it will take."""
     names = varying([j.point for j in jobs])
+    variant = str(jobs[0].point.get("variant") or str(jobs[0].point.get("layers")).split(",")[0].split("*")[0])
+    estimator = estimate.Estimator(estimate.measure_rates(variant, threads))
+    estimator.learn(jobs)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("point", "run id", "parameters", "memory (MiB)", "state (B/seq)", "padded tokens", "has"):
+    for column in ("point", "run id", "parameters", "memory (MiB)", "state (B/seq)", "padded tokens", "time", "has"):
         table.add_column(column, justify="left" if column in ("point", "run id", "has") else "right", no_wrap=True)
-    for job in jobs:
-        d = program.describe(job.point)
-        memory = _number(d, "memory.total") / 2**20
+    total, bounds = 0.0, False
+    for job, d in zip(jobs, program.describe_all([j.point for j in jobs]), strict=True):
+        seconds, least = estimator.seconds(job, d)
+        if job.state == "waiting":
+            total, bounds = total + seconds, bounds or least
         table.add_row(
-            job.name(names), job.run_id, f"{_number(d, 'parameter_count'):,.0f}", f"{memory:,.1f}",
-            f"{_number(d, 'state_bytes_per_sequence'):,.0f}", _tokens(job.point, d),
+            job.name(names), job.run_id, f"{_number(d, 'parameter_count'):,.0f}",
+            f"{_number(d, 'memory.total') / 2**20:,.1f}", f"{_number(d, 'state_bytes_per_sequence'):,.0f}",
+            _tokens(job.point, d), estimate.said(seconds, least),
             "nothing yet" if job.state == "waiting" else job.state,
         )  # fmt: skip
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 200
     console.print(table)
-    console.print(f"{len(jobs)} points, {sum(j.state == 'complete' for j in jobs)} complete")
+    waiting = sum(j.state == "waiting" for j in jobs)
+    left = estimate.said(total / workers, bounds)
+    console.print(f"{len(jobs)} points, {sum(j.state == 'complete' for j in jobs)} complete, {waiting} to run, {left}")
+    if bounds:
+        console.print("time: the declared work at the best rates of this machine; it gets better with finished runs")

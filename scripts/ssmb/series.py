@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from .program import text
 from .results import Run
 
 # Two-sided 95 % quantiles of Student's t for 1..30 degrees of freedom; beyond, the normal value is within 2 %.
@@ -14,6 +15,7 @@ T95 = [
     2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
     2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 ]  # fmt: skip
+SAME_MARK = 4  # settings of one mixer that share its colour and differ by dashes; with more each has its own
 NOT_A_SETTING = ("seed", "run.")  # keys that never tell two lines apart
 
 
@@ -25,6 +27,7 @@ class Series:
     mixer: str
     task: str
     runs: list[Run]
+    mark: str = ""  # what style.mark is asked for: the mixer, or the label where a mixer has many settings
 
 
 @dataclass
@@ -53,24 +56,30 @@ def mean_interval(values: list[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def _settings(run: Run) -> dict[str, object]:
+def settings(run: Run) -> dict[str, object]:
+    """Every key that makes a run what it is, its seeds left out."""
     return {k: v for k, v in run.config.items() if not k.startswith(NOT_A_SETTING)}
 
 
 def group(runs: list[Run]) -> list[Series]:
-    """One series per (task, mixer, settings); a label names the settings that tell the series of one mixer apart."""
+    """One series per (task, mixer, settings). A label names the settings in which a series of a mixer is not like most
+    of them, so that the base of an ablation bears the mixer's name alone."""
 
     def key(run: Run):
-        return run.task_name, run.mixer, sorted((k, str(v)) for k, v in _settings(run).items())
+        return run.task_name, run.mixer, sorted((k, str(v)) for k, v in settings(run).items())
 
     series = [Series(members[0].mixer, members[0].mixer, members[0].task_name, members)
               for members in (list(g) for _, g in groupby(sorted(runs, key=key), key))]  # fmt: skip
     for one in series:
         others = [s for s in series if (s.task, s.mixer) == (one.task, one.mixer) and s is not one]
-        mine = _settings(one.runs[0])
-        differ = sorted({k for other in others for k in mine if _settings(other.runs[0]).get(k) != mine[k]})
-        if differ:
-            one.label += " " + " ".join(f"{k.removeprefix(one.mixer + '.')}={mine[k]}" for k in differ)
+        mine = settings(one.runs[0])
+        said = []
+        for k in sorted({k for other in others for k in mine if settings(other.runs[0]).get(k) != mine[k]}):
+            alike = 1 + sum(settings(other.runs[0]).get(k) == mine[k] for other in others)
+            if 2 * alike <= len(others) + 1:
+                said.append(f"{k.removeprefix(one.mixer + '.')}={text(mine[k])}")
+        one.label = " ".join([one.mixer, *said])
+        one.mark = one.label if len(others) >= SAME_MARK else one.mixer
     return series
 
 

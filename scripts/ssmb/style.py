@@ -4,6 +4,7 @@ import hashlib
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 # The report replaces these four by the colours of its page, light or dark.
 INK, FAINT, GRID, PAPER = "#1b1b1f", "#6b6b75", "#d9d9e0", "#fdfdfe"
@@ -39,6 +40,12 @@ def figure(width: float = 7.6, height: float = 4.4) -> Figure:
         "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.6, "lines.markersize": 4.5,
     })  # fmt: skip
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def decades(axis) -> None:
+    """Ticks at 1, 2 and 5 of every power of ten, for logarithmic axes of few decades."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
 
 
 def spread(positions: list[float], gap: float, low: float, high: float) -> list[float]:

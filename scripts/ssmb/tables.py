@@ -3,7 +3,6 @@
 import html
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from . import style
 from .results import Run
@@ -90,8 +89,8 @@ def table(columns: list[str], rows: list[list[Cell]], caption: str = "", sortabl
     )
 
 
-def _name(series: Series) -> Cell:
-    return Cell(series.label, series.label, f"{swatch(series.mixer)} {html.escape(series.label)}")
+def name_cell(series: Series) -> Cell:
+    return Cell(series.label, series.label, f"{swatch(series.mark)} {html.escape(series.label)}")
 
 
 def headline(series: list[Series], budget: bool = True) -> str:
@@ -105,7 +104,7 @@ def headline(series: list[Series], budget: bool = True) -> str:
     rows = []
     for one in sorted(series, key=lambda s: (score(s) is None, -(score(s).value if score(s) else 0))):
         s, run, scale = score(one), one.runs[0], 100 if percent else 1
-        row = [_name(one)]
+        row = [name_cell(one)]
         if s is None:
             row += [number(float("nan")), Cell("–")] + ([Cell("–")] if ladder else [])
         else:
@@ -208,7 +207,3 @@ def all_tables(runs: list[Run]) -> str:
         said = "".join(f"<li>{html.escape(x)}</li>" for x in remarks(mine))
         parts.append(f"<h3>{html.escape(task)}</h3>{headline(mine)}<ul class=notes>{said}</ul>")
     return "\n".join(parts)
-
-
-def folder_name(runs: list[Run]) -> str:
-    return Path(runs[0].path).resolve().parent.name

@@ -1,0 +1,94 @@
+"""What `ssmbench bench` timed, one record per case, for the figures of speed and memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .results import Run
+
+MODES = {"forward": "forward", "forward_backward": "forward + backward", "decode": "decode", "train": "training step"}
+
+
+@dataclass
+class Case:
+    level: str  # op, mixer, step
+    variant: str
+    mode: str  # one of MODES
+    B: int
+    T: int
+    D: int
+    threads: int
+    tokens: float  # of one call
+    flops: float
+    bytes: float
+    memory: float  # bytes, the most allocated at once
+    seconds: np.ndarray  # samples, each of one call
+    part: str = ""  # op level: <nn>.<op>.<pass>
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def rate(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.median
+
+
+def cases(runs: list[Run], levels=("mixer", "step")) -> list[Case]:
+    """Every case that was timed; at the op level one per op and pass."""
+    out = []
+    for run in runs:
+        for i in range(len(run.bench.get("case", ()))):
+            row = {name: column[i] for name, column in run.bench.items()}
+            if row["level"] in levels:
+                out += _timed(run, row)
+    return out
+
+
+def _timed(run: Run, row: dict) -> Iterable[Case]:
+    name, threads = str(row["case"]), int(run.meta.get("threads", 0))
+    common = [str(row["level"]), str(row["variant"]), str(row["mode"])]
+    common += [int(row["B"]), int(row["T"]), int(row["D"]), threads, float(row["tokens"])]
+    for phase, timing in run.timing.items():
+        seconds = np.asarray(timing["seconds"], dtype=float)
+        if phase == name:
+            yield Case(*common, float(row["flops"]), float(row["bytes"]), float(row["high_water"]), seconds)
+        elif phase.startswith(name + ".") and row["level"] == "op" and "flops" in timing:
+            part = phase.removeprefix(name + ".")
+            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part)
+
+
+def widest(found: list[Case], axis: str) -> list[Case]:
+    """Of one mode: the cases at the shape (all but `axis`) that has the most values of it."""
+
+    def rest(c: Case) -> tuple:
+        shape = {"level": c.level, "B": c.B, "T": c.T, "D": c.D, "threads": c.threads}
+        return tuple(v for k, v in shape.items() if k != axis)
+
+    shapes = {rest(c): len({getattr(d, axis) for d in found if rest(d) == rest(c)}) for c in found}
+    best = max(shapes, key=lambda s: (shapes[s], s))
+    return sorted((c for c in found if rest(c) == best), key=lambda c: getattr(c, axis))
+
+
+def panels(found: list[Case], axis: str) -> dict[str, list[Case]]:
+    """By mode, in the order of MODES: the cases to draw against axis; modes with one value of it are left out."""
+    out = {}
+    for mode in MODES:
+        mine = [c for c in found if c.mode == mode]
+        mine = widest(mine, axis) if mine else []
+        if len({getattr(c, axis) for c in mine}) > 1:
+            out[mode] = mine
+    return out
+
+
+def crossings(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[tuple[float, float]]:
+    """Where two curves over common x cross, by straight lines between the logarithms: (x, value)."""
+    gap, out = np.log(a) - np.log(b), []
+    for i in range(len(x) - 1):
+        if gap[i] * gap[i + 1] < 0:
+            part = gap[i] / (gap[i] - gap[i + 1])
+            at = (np.log(v[i]) * (1 - part) + np.log(v[i + 1]) * part for v in (x, a))
+            out.append(tuple(float(np.exp(v)) for v in at))
+    return out

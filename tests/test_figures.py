@@ -1,0 +1,109 @@
+"""Figures of timings and of other lengths, from records made by hand: python tests/test_figures.py"""
+
+import unittest
+from pathlib import Path
+
+import numpy as np
+from stubbed import SCRIPTS  # noqa: F401  (puts scripts/ on the path)
+
+from ssmb import cases, estimate, figures, results
+
+KNOWN = {f.name: f for f in figures.discover()}
+
+
+def bench(rates: dict[str, dict[int, float]], threads: int = 1, level: str = "mixer") -> results.Run:
+    """A bench file: variant -> T -> tokens per second at B 2, D 8; 10 flops and 2 bytes a token."""
+    rows = [(v, t, r) for v, by_length in rates.items() for t, r in by_length.items()]
+    name = f"{level}.{{}}.forward.B2.T{{}}.D8"
+    table = {"case": [name.format(v, t) for v, t, _ in rows], "variant": [v for v, _, _ in rows]}
+    table |= {"T": [t for _, t, _ in rows], "tokens": [2 * t for _, t, _ in rows]}
+    table |= {"flops": [20.0 * t for _, t, _ in rows], "bytes": [4.0 * t for _, t, _ in rows]}
+    same = {"level": level, "mode": "forward", "B": 2, "D": 8, "high_water": 2**20, "state": "ok", "reason": ""}
+    table |= {k: [v] * len(rows) for k, v in same.items()}
+    timing = {n: {"seconds": np.full(4, 2 * t / r)} for n, (_, t, r) in zip(table["case"], rows, strict=True)}
+    timing |= {f"ceiling_{n}": {"seconds": np.array([1.0, 2.0]), "work": w}
+               for n, w in (("gemm", 1e9), ("exp", 1e8), ("copy", 1e8))}  # fmt: skip
+    run = results.Run(Path("b.h5"), "bench", state="complete", meta={"threads": threads}, timing=timing)
+    run.bench = {k: np.array(v) for k, v in table.items()}
+    return run
+
+
+def scored(length: int, score: float, seed: int = 1, trained: bool = False) -> results.Run:
+    config = {"task": "induction", "model.variant": "mamba", "induction.length": length, "seed.init": seed}
+    row = {"step": [9], "split": np.array(["test"]), "metric": [score]}
+    run = results.Run(Path("e.h5"), f"run{seed}", state="complete", config=config, task={"metric": "accuracy"})
+    run.evals = {k: np.asarray(v) for k, v in row.items()}
+    run.train = {"step": np.array([9])} if trained else {}
+    return run
+
+
+class Timings(unittest.TestCase):
+    def test_crossings_are_exact_for_power_laws(self):
+        x = np.array([64.0, 256.0, 1024.0])
+        ((at, value),) = cases.crossings(x, 1e6 / x, np.full(3, 1e4))
+        self.assertAlmostEqual(at, 100.0)
+        self.assertAlmostEqual(value, 1e4)
+        self.assertEqual(cases.crossings(x, x, 2 * x), [])
+
+    def test_kinds(self):
+        self.assertEqual([r.kind for r in (bench({"a": {8: 1.0}}), scored(8, 0.5), scored(8, 0.5, trained=True))],
+                         ["bench", "eval", "train"])  # fmt: skip
+
+    def test_speed_against_length_names_the_crossing(self):
+        runs = [bench({"attention": {64: 2e4, 256: 5e3, 1024: 1250.0}, "s4d": {64: 1e4, 256: 1e4, 1024: 1e4}})]
+        canvas = KNOWN["length"].draw(runs)
+        self.assertEqual(len(canvas.axes), 2)
+        self.assertIn(
+            "crossings with attention at T of about: s4d 128.", canvas._supxlabel.get_text().replace("\n ", "")
+        )
+        self.assertIsNone(KNOWN["length"].draw([bench({"s4d": {64: 1.0}})]))
+        self.assertIsNone(KNOWN["length"].draw([scored(8, 0.5)]))
+
+    def test_scaling_is_against_the_fewest_threads(self):
+        runs = [bench({"s4d": {64: 1e4}}, 1), bench({"s4d": {64: 1.5e4}}, 2)]
+        (ax,) = KNOWN["threads"].draw(runs).axes
+        lines = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+        self.assertEqual(lines["s4d"], [1.0, 1.5])
+        self.assertIsNone(KNOWN["threads"].draw(runs[:1]))
+
+    def test_roofline_uses_the_measured_ceilings(self):
+        run = bench({"s4d": {64: 1e4}})
+        self.assertEqual(estimate.rates(run), {"flops": 1e9, "exps": 1e8, "bytes": 1e8})
+        (ax,) = KNOWN["roofline"].draw([run]).axes
+        point = next(line for line in ax.lines if len(line.get_xdata()) == 1)
+        self.assertEqual((point.get_xdata()[0], point.get_ydata()[0]), (5.0, 1e5))
+        roof = next(line for line in ax.lines if len(line.get_xdata()) == 3)
+        self.assertEqual(roof.get_ydata()[1:].tolist(), [1e9, 1e9])
+
+    def test_ops_carry_their_own_work(self):
+        run = bench({"s4d": {64: 1e4}}, level="op")
+        name = run.bench["case"][0]
+        run.timing[f"{name}.00.linear.forward"] = {"seconds": np.array([2.0]), "flops": 8.0, "bytes": 2.0}
+        part = next(c for c in cases.cases([run], ("op",)) if c.part)
+        self.assertEqual((part.part, part.flops / part.bytes, part.median), ("00.linear.forward", 4.0, 2.0))
+
+
+class Lengths(unittest.TestCase):
+    def test_mean_over_seeds_at_every_length(self):
+        runs = [scored(64, 0.8, s, trained=True) for s in (1, 2)] + [scored(128, 0.4, 1), scored(128, 0.6, 2)]
+        (ax,) = KNOWN["extrapolation"].draw(runs).axes
+        line = next(line for line in ax.lines if line.get_label() == "mamba")
+        self.assertEqual(list(line.get_xdata()), [64, 128])
+        np.testing.assert_allclose(line.get_ydata(), [80, 50])
+        self.assertIsNone(KNOWN["extrapolation"].draw(runs[:2]))
+
+    def test_scores_at_other_lengths_stay_out_of_other_figures(self):
+        self.assertIsNone(KNOWN["variant_task"].draw([scored(64, 0.8)]))
+
+
+class Flops(unittest.TestCase):
+    def test_flops_follow_the_declared_work(self):
+        run = scored(64, 0.8, trained=True)
+        run.ops = {f"{way}_flops": np.array([1.0, 2.0]) for way in ("forward", "backward")}
+        run.config["train.accumulate"] = 2
+        self.assertEqual(run.flops_per_step(), 12.0)
+        self.assertIsNone(KNOWN["accuracy_flops"].draw([scored(64, 0.8, trained=True)]))
+
+
+if __name__ == "__main__":
+    unittest.main()
