@@ -43,9 +43,9 @@ struct DeltaNet final : Variant {
 
   Tensor build(Net& n, Tensor x) override {
     const Index D = x.D(), K = key(D), V = value(D);
-    x = n.as(x, Order::BTD);
     LinearOptions o;
     o.bias = false;
+    x = n.as(x, Order::BTD);
     DeltaRuleInputs in;
     in.q = unit_heads(n, project(n, x, heads * K, "q"), heads);
     in.k = unit_heads(n, project(n, x, heads * K, "k"), heads);
@@ -80,7 +80,7 @@ struct DeltaNet final : Variant {
     for (Index b = 0; b < c.B; ++b) {
       const double* x = c.x.data() + b * c.T * c.D;
       const auto q = projected(c, x, "q", true, K), k = projected(c, x, "k", true, K);
-      auto v = projected(c, x, "v", false, V);
+      auto values = projected(c, x, "v", false, V);
       std::vector<double> raw(static_cast<std::size_t>(c.T * heads)), strength(raw.size(), 1.0);
       if (learned_beta) strength = plain_dense(x, c.T, c.D, c.p("b_proj.weight"));
       if (gated) raw = plain_dense(x, c.T, c.D, c.p("a_proj.weight"));
@@ -90,12 +90,12 @@ struct DeltaNet final : Variant {
           const Index row = t * heads + h;
           const double beta = learned_beta ? (negative ? 2 : 1) / (1 + std::exp(-strength[row])) : 1;
           const double decay = gated ? std::exp(-std::exp(c.p("A_log")[h]) * plain_softplus(raw[row] + c.p("dt_bias")[h])) : 1;
-          state.correct(&k[row * K], &v[row * V], decay, beta);
-          state.read(&q[row * K], 1 / std::sqrt(static_cast<double>(K)), &v[row * V]);
-          plain_rms(&v[row * V], V, c.p("o_norm.weight"), 1e-5);
+          state.correct(&k[row * K], &values[row * V], decay, beta);
+          state.read(&q[row * K], 1 / std::sqrt(static_cast<double>(K)), &values[row * V]);
+          plain_rms(&values[row * V], V, c.p("o_norm.weight"), 1e-5);
         }
       }
-      plain_output(c, b, std::move(v), gate);
+      plain_output(c, b, std::move(values), gate);
     }
   }
 };

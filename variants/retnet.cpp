@@ -56,7 +56,7 @@ struct RetNet final : Variant {
     for (Index b = 0; b < c.B; ++b) {
       const double* x = c.x.data() + b * c.T * c.D;
       auto q = plain_dense(x, c.T, c.D, c.p("q_proj.weight")), k = plain_dense(x, c.T, c.D, c.p("k_proj.weight"));
-      auto v = plain_dense(x, c.T, c.D, c.p("v_proj.weight"));
+      auto o = plain_dense(x, c.T, c.D, c.p("v_proj.weight"));
       for (Index h = 0; h < heads; ++h) {
         PlainHead state(K, V);
         const double gamma = decay == "none" ? 1 : 1 - std::exp2(decay == "single" ? -5.0 : -5.0 - static_cast<double>(h));
@@ -64,12 +64,12 @@ struct RetNet final : Variant {
           const Index row = t * heads + h;
           for (double* turned : {&q[row * K], &k[row * K]})
             if (rotation != "none") plain_rotary(turned, K, t, rotation == "interleaved");
-          state.take(&k[row * K], &v[row * V], &gamma, 0);
-          state.read(&q[row * K], 1 / std::sqrt(static_cast<double>(K)), &v[row * V]);
-          if (output_norm) plain_rms(&v[row * V], V, c.p("g_norm.weight"), 1e-5);
+          state.take(&k[row * K], &o[row * V], &gamma, 0);
+          state.read(&q[row * K], 1 / std::sqrt(static_cast<double>(K)), &o[row * V]);
+          if (output_norm) plain_rms(&o[row * V], V, c.p("g_norm.weight"), 1e-5);
         }
       }
-      plain_output(c, b, std::move(v), gate);
+      plain_output(c, b, std::move(o), gate);
     }
   }
 };
