@@ -40,7 +40,7 @@ Tensor batch_norm(Net& n, Tensor x, const std::string& name, double momentum = 0
 Tensor norm(Net& n, Tensor x, const std::string& kind, const std::string& name);
 
 // --- elementwise, any order ---
-// "gelu" (erf), "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "id"
+// "gelu" (erf), "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "elu1" (elu(x) + 1), "id"
 Tensor activation(Net& n, Tensor x, const std::string& kind);
 Tensor glu(Net& n, Tensor x);                  // (.., 2D) -> (.., D): first half * sigmoid(second half)
 Tensor silu_gate(Net& n, Tensor y, Tensor z);  // y * silu(z)
@@ -89,6 +89,48 @@ struct SelectiveScanOptions {
 };
 // Parameters A_log (E,N), D (E) and the bias; none of them decays. Step carries E*N numbers.
 Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options);
+
+// --- matrix states: linear attention and its kin ---
+// S_t = diag(e^{gate_t}) S_{t-1} + delta_t k_t v_t^T,   y_t = scale S_t^T q_t [/ (scale sum_{s<=t} q_t.k_s + 1e-10)] + D v_t   per head
+struct MatrixStateInputs {
+  Tensor q, k;   // (B,T,groups K), shared by the heads of a group
+  Tensor v;      // (B,T,heads V)
+  Tensor gate;   // logs, <= 0: (B,T,heads), or (B,T,heads K) where groups = heads; absent (id -1): decay_first decides
+  Tensor delta;  // (B,T,heads); absent: 1
+};
+struct MatrixStateOptions {
+  Index heads = 1, groups = 0;  // groups 0: heads
+  double scale = 1;
+  double decay_first = 0, decay_step = 0;  // without a gate, head h decays by 1 - 2^-(first + step h); first 0: not at all
+  bool normalise = false, skip = false;    // skip: parameter D (heads)
+  std::string view = "chunked";            // or "scan"
+};
+Tensor matrix_state(Net& n, const MatrixStateInputs& inputs, const MatrixStateOptions& options);
+// log(sigmoid(x)) / normaliser, not below lowest where lowest < 0: a gate of matrix_state.
+Tensor log_sigmoid(Net& n, Tensor x, double normaliser, double lowest = 0);
+// delta = softplus(raw + dt_bias), cut to [delta_lowest, delta_highest]; gate = -e^{A_log} delta.   raw, delta, gate (B,T,heads)
+struct DecayGate {
+  Tensor delta, gate;  // delta: only where asked for
+};
+struct DecayGateOptions {
+  bool with_delta = true;
+  double delta_lowest = 0, delta_highest = 1e30;
+  double A_low = 1, A_high = 16;        // at the start A = e^{A_log} is uniform between them
+  double dt_low = 1e-3, dt_high = 0.1;  // and softplus(dt_bias) log-uniform, at least 1e-4
+};
+DecayGate decay_gate(Net& n, Tensor raw, const DecayGateOptions& options);
+// The delta rule: S_t = e^{gate_t} (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,   y_t = scale S_t^T q_t   per head.
+// q, k (B,T,heads K)   v (B,T,heads V)   beta (B,T,heads)   gate (B,T,heads) logs, <= 0; absent (id -1): 0.  |k| must not exceed sqrt(2 / beta).
+struct DeltaRuleInputs {
+  Tensor q, k, v, beta, gate;
+};
+Tensor delta_rule(Net& n, const DeltaRuleInputs& inputs, Index heads, double scale, const std::string& view);
+// x / sqrt(sum x^2 + 1e-6) over the channels of each head.
+Tensor unit_heads(Net& n, Tensor x, Index heads);
+// Rotates pairs of channels of every head by t 10000^{-2i/K}: pairs (i, i + K/2), or (2i, 2i+1) with angles t 10000^{-i/(K/2-1)}.
+Tensor rotary(Net& n, Tensor x, Index heads, bool interleaved);
+// RMS norm over the channels of each head: weight (last / heads).
+Tensor head_norm(Net& n, Tensor x, Index heads, const std::string& name, double eps = 1e-5);
 
 // --- heads ---
 // (B,T,D) -> (B,D) by "mean", "last" or "first" valid position (lengths of the batch; "mean_full", "last_full" take all T).

@@ -63,6 +63,25 @@ struct Sigmoid {
   }
 };
 
+// Twice the sigmoid: strengths of a correction up to 2.
+struct Sigmoid2 {
+  static constexpr const char* name = "sigmoid2";
+  static constexpr double flops = 5, exps = 1;
+  static SSM_FN Real f(Real x) { return 2 * sigmoid(x); }
+  static SSM_FN Real slope(Real x) { return 2 * Sigmoid::slope(x); }
+};
+
+// elu(x) + 1, positive: the feature map of linear attention.
+struct Elu1 {
+  static constexpr const char* name = "elu1";
+  static constexpr double flops = 2, exps = 1;
+  static SSM_FN Real f(Real x) {
+    const Real e = fast_exp(x < 0 ? x : Real(0));
+    return x > 0 ? x + 1 : e;
+  }
+  static SSM_FN Real slope(Real x) { return fast_exp(x < 0 ? x : Real(0)); }
+};
+
 template <class Kind>
 struct Activation final : Op {
   Tensor x, y;
@@ -99,7 +118,9 @@ Tensor activation(Net& n, Tensor x, const std::string& kind) {
   if (kind == "relu") return n.add<Activation<Relu>>(x);
   if (kind == "tanh") return n.add<Activation<Tanh>>(x);
   if (kind == "sigmoid") return n.add<Activation<Sigmoid>>(x);
-  unknown("activation", kind, {"gelu", "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "id"});
+  if (kind == "sigmoid2") return n.add<Activation<Sigmoid2>>(x);
+  if (kind == "elu1") return n.add<Activation<Elu1>>(x);
+  unknown("activation", kind, {"gelu", "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "sigmoid2", "elu1", "id"});
 }
 
 }  // namespace ssm

@@ -6,48 +6,12 @@
 #include <cstring>
 
 #include "attention_plain.hpp"
+#include "lib/tile.hpp"
 
 namespace ssm::attention_op {
 
 constexpr int kTile = 64, kQueries = 256;
 constexpr Index kMaxHead = 128;  // larger heads take the plain kernels
-
-constexpr int kVec = 64 / sizeof(Real);
-typedef Real Vec __attribute__((vector_size(64), may_alias));
-
-// C (M, NV kVec) = A (M,K) B (K, NV kVec), added to C where `add`; A(i,k) = A[i ai + k ak]. M is a multiple of R; B and C are aligned.
-template <int R, int NV>
-inline void product_columns(Index M, Index K, const Real* A, Index ai, Index ak, const Real* B, Index ldb, Real* C, Index ldc, bool add) {
-  for (Index i0 = 0; i0 < M; i0 += R) {
-    const Real* a = A + i0 * ai;
-    Vec c[R][NV];
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
-      for (int n = 0; n < NV; ++n) c[i][n] = add ? *reinterpret_cast<const Vec*>(C + (i0 + i) * ldc + n * kVec) : Vec{};
-    for (Index k = 0; k < K; ++k) {
-      Vec b[NV];
-#pragma GCC unroll 4
-      for (int n = 0; n < NV; ++n) b[n] = *reinterpret_cast<const Vec*>(B + k * ldb + n * kVec);
-#pragma GCC unroll 8
-      for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
-        for (int n = 0; n < NV; ++n) c[i][n] += a[i * ai + k * ak] * b[n];
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
-      for (int n = 0; n < NV; ++n) *reinterpret_cast<Vec*>(C + (i0 + i) * ldc + n * kVec) = c[i][n];
-  }
-}
-
-// The same for any multiple N of kVec; M a multiple of 8.
-inline void product(Index M, Index N, Index K, const Real* A, Index ai, Index ak, const Real* B, Index ldb, Real* C, Index ldc, bool add) {
-  Index n = 0;
-  for (; n + 4 * kVec <= N; n += 4 * kVec) product_columns<4, 4>(M, K, A, ai, ak, B + n, ldb, C + n, ldc, add);
-  for (; n + 2 * kVec <= N; n += 2 * kVec) product_columns<8, 2>(M, K, A, ai, ak, B + n, ldb, C + n, ldc, add);
-  for (; n + kVec <= N; n += kVec) product_columns<8, 1>(M, K, A, ai, ak, B + n, ldb, C + n, ldc, add);
-}
 
 // s[0..kTile) = exp_or_zero(s - from). In float on whole registers: the exponent is added to the bits of the mantissa's polynomial.
 inline void exp_row(double* s, double from) {
@@ -70,8 +34,6 @@ inline void exp_row(float* s, float from) {
     *reinterpret_cast<Floats*>(s + c) = x < low ? Floats{} : e;
   }
 }
-
-SSM_FN Index round_up(Index n, Index to) { return (n + to - 1) / to * to; }
 
 // to (rows padded to 8, columns padded to `wide`) = factor * from (rows, columns), zeros in the padding.
 inline void pack(const Real* from, Index ld, Index rows, Index columns, Index wide, Real factor, Real* to) {
