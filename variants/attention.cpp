@@ -20,12 +20,14 @@ struct Attention final : Variant {
 
   std::string about() const override { return "softmax attention: every position looks at every earlier one (Vaswani 2017)"; }
   void knobs(Knobs& k) override {
-    k("heads", heads, {1, 2, 4, 8}).range(1, 256).note("heads; the head width is D / heads");
+    k("heads", heads, {1, 2, 4, 8}).range(1, 256).note("heads; the head width is D / heads", "LRA baselines: 8 at width 512, 4 at 256");
     k("kv_heads", kv_heads, {0, 1}).range(0, 256).note("heads of keys and values, shared by groups of queries; 0: as many as heads");
     k("positions", positions, {"rope", "alibi", "learned", "sin", "none"})
-        .note("how order is seen; learned and sin are added to the mixer's input");
+        .note("how order is seen; learned and sin are added to the mixer's input",
+              "LRA baselines: learned or sin; no comparison published");
     k("window", window, {0, 16, 64}).range(0, 1 << 20).note("positions a query looks back, itself included; 0: all");
-    k("causal", causal_mask).note("a position does not see later ones", "LRA baselines are bidirectional");
+    k("causal", causal_mask)
+        .note("a position does not see later ones", "LRA baselines are not causal: average 54.4, after self-pretraining 81.8");
     k("bias", bias).note("biases of in_proj and out_proj");
     k.view("view", view, {"tiled", "plain"});
   }

@@ -1,0 +1,210 @@
+// dplr_scan.cpp - heads of diagonal-plus-low-rank state spaces whose step and gate follow the input; formulas in dplr_scan.hpp.
+//
+// One position costs O(M) a channel (variants.md 4.5). forward() saves h once per kChunk positions; backward() walks the chunks from the end,
+// runs each again, then back through it. Gradients of steps and gates sum over the channels of a head, those of parameters over the batch:
+// every group of lanes owns its partial sums, and one ordered pass adds them up.
+#include <cmath>
+
+#include "error.hpp"
+#include "ops/dplr_scan.hpp"
+#include "ops/dplr_scan_kernels.hpp"
+
+namespace ssm {
+namespace dplr_scan_op {
+
+struct DplrScan final : Op {
+  Tensor u, raw, gate, delta, boundary, y;
+  Param A_real, A_imag, P, B, C, D, bias;
+  bool trained;
+  State h, total;
+  Scratch work, ddelta, dgate, heads, channels, dbias;
+  Index width, M, R, gates = 1;
+
+  DplrScan(Net& net, const DplrScanInputs& inputs, const DplrScanOptions& o)
+      : Op(net), u(in(inputs.u, save)), trained(o.train_step), M(static_cast<Index>(o.lambda.size())), R(o.heads) {
+    const Index all = u.D();
+    if (R < 1 || all % R) throw BadInput("heads = " + std::to_string(R) + " must divide the " + std::to_string(all) + " channels");
+    width = all / R;
+    if (inputs.raw.id >= 0) raw = in(inputs.raw, drop);
+    if (inputs.gate.id >= 0) gate = in(inputs.gate, save), gates = gate.last() / R;
+    declare(o, all);
+    delta = keep(shaped({n.B, steps(), R}));
+    h = state(2 * M * all);
+    if (moving()) total = state(R + 1);
+    const bool training = n.mode == Mode::train;
+    if (training) boundary = keep(shaped({n.B, chunks(), all, 2 * M}));
+    work = scratch(n.B * all * (training ? std::max(backward_work(1, M), forward_work(1, M)) : forward_work(1, M)));
+    if (training) {
+      ddelta = scratch(n.B * steps() * groups() * R);
+      if (gate.id >= 0) dgate = scratch(n.B * n.T * groups() * R * gates);
+      heads = scratch(n.B * groups() * R * head_sums(M));
+      channels = scratch(n.B * all * channel_sums(M));
+      dbias = scratch(n.B * R);
+    }
+    y = out(u, drop);
+  }
+  const char* name() const override { return "dplr_scan"; }
+  bool moving() const { return raw.id >= 0 && raw.rank == 3; }
+  Index steps() const { return moving() ? n.T : 1; }
+  Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
+  Index groups() const { return width / kLanes + width % kLanes; }
+
+  void declare(const DplrScanOptions& o, Index all) {
+    const Index modes = M;
+    const auto repeated = [modes](const std::vector<std::complex<double>>& v) -> Init {
+      return [=](const Draw&, Index i) {
+        const std::complex<double> z = v[static_cast<std::size_t>(i / 2 % modes)];
+        return i % 2 ? z.imag() : z.real();
+      };
+    };
+    const auto lambda = o.lambda;
+    const auto at = [modes](Index i) { return static_cast<std::size_t>(i % modes); };
+    A_real = param(
+        "A_real", {R, M}, [=](const Draw&, Index i) { return std::log(-lambda[at(i)].real()); }, ssm_group());
+    const Init imag = [=](const Draw&, Index i) { return lambda[at(i)].imag(); };
+    A_imag = param("A_imag", {R, M}, o.A_imag ? o.A_imag : imag, ssm_group());
+    if (!o.P.empty()) P = param("P", {R, M, 2}, repeated(o.P), ssm_group());
+    B = param("B", {all, M, 2}, repeated(o.B), ssm_group());
+    C = param("C", {all, M, 2}, init::normal(std::sqrt(0.5)));
+    D = param("D", {all}, init::normal(1));
+    const double low = std::log(std::min(o.dt_min, o.dt_max)), high = std::log(o.dt_max);
+    const Init step = [=](const Draw& draw, Index i) {
+      const double dt = std::exp(draw.uniform(i, low, high));
+      return dt + std::log(-std::expm1(-dt));
+    };
+    bias = trained ? param("dt_bias", {R}, step, ssm_group()) : buffer("dt_bias", {R}, step);
+  }
+
+  Inputs inputs() const {
+    Inputs i{};
+    i.u = v(u), i.gate = gate.id < 0 ? nullptr : v(gate), i.delta = v(delta);
+    i.A_real = v(A_real), i.A_imag = v(A_imag), i.P = P.id < 0 ? nullptr : v(P), i.B = v(B), i.C = v(C), i.D = v(D);
+    i.boundary = boundary.id < 0 ? nullptr : v(boundary), i.work = v(work);
+    i.T = n.T, i.width = width, i.M = M, i.R = R, i.per_mode = gates > 1, i.moving = moving(), i.group_count = groups();
+    i.chunks = chunks();
+    return i;
+  }
+
+  // Delta of every position, or one for all; `carried` (B, R+1): sums over positions so far and their number.
+  void find_steps(const Run& r, Real* carried) {
+    const Index T = steps(), heads_ = R;
+    const bool mean = moving();
+    const Real *from = raw.id < 0 ? nullptr : v(raw), *shift = v(bias);
+    Real* to = v(delta);
+    launch(
+        "ssm::dplr_steps", r, n.B * R, KOKKOS_LAMBDA(const Index k) {
+          const Index b = k / heads_, head = k - b * heads_;
+          Real* kept = carried ? carried + b * (heads_ + 1) : nullptr;
+          Real sum = kept ? kept[head] : Real(0);
+          const Real before = kept ? kept[heads_] : Real(0);
+          for (Index t = 0; t < T; ++t) {
+            const Index at = (b * T + t) * heads_ + head;
+            if (from) sum += from[at];
+            to[at] = softplus((mean ? sum / (before + static_cast<Real>(t + 1)) : sum) + shift[head]);
+          }
+          if (kept) kept[head] = sum;
+        });
+    if (carried)
+      launch(
+          "ssm::dplr_count", r, n.B, KOKKOS_LAMBDA(const Index b) { carried[b * (heads_ + 1) + heads_] += static_cast<Real>(T); });
+  }
+
+  void scan(const Run& r, Real* states, Real* sums) {
+    find_steps(r, sums);
+    launch_lanes("ssm::dplr_scan", r, n.B * R, width, Forward{inputs(), v(y), states});
+  }
+  void forward(const Run& r) override { scan(r, nullptr, nullptr); }
+  void step(const Run& r) override { scan(r, v(h), moving() ? v(total) : nullptr); }
+
+  void backward(const Run& r) override {
+    Outputs o{};
+    o.dy = d(y), o.du = g(u), o.ddelta = v(ddelta), o.heads = v(heads), o.channels = v(channels);
+    o.dgate = gate.id < 0 ? nullptr : v(dgate);
+    launch_lanes("ssm::dplr_scan_back", r, n.B * R, width, Backward{inputs(), o});
+    step_gradients(r);
+    if (gate.id >= 0) gate_gradients(r);
+    parameter_gradients(r);
+  }
+
+  // softplus'(x) = 1 - exp(-softplus(x)); a mean over 0..t gives 1/(t+1) of its gradient to each of them.
+  void step_gradients(const Run& r) {
+    const Index T = steps(), heads_ = R, count = groups(), batch = n.B;
+    const bool mean = moving(), to_raw = raw.id >= 0;
+    const Grad draw = to_raw ? g(raw) : Grad{};
+    const Real *part = v(ddelta), *steps_ = v(delta);
+    Real *sums = v(dbias), *to_bias = trained ? d(bias) : nullptr;
+    launch(
+        "ssm::dplr_steps_back", r, batch * R, KOKKOS_LAMBDA(const Index k) {
+          const Index b = k / heads_, head = k - b * heads_;
+          Real later = 0, all = 0;
+          for (Index t = T - 1; t >= 0; --t) {
+            const Index at = (b * T + t) * heads_ + head;
+            Real sum = 0;
+            for (Index j = 0; j < count; ++j) sum += part[((b * T + t) * count + j) * heads_ + head];
+            sum *= Real(1) - fast_exp(-steps_[at]);
+            all += sum;
+            later += mean ? sum / static_cast<Real>(t + 1) : sum;
+            if (to_raw) draw(at, later);
+          }
+          sums[k] = all;
+        });
+    if (!trained) return;
+    launch(
+        "ssm::dplr_bias", r, R, KOKKOS_LAMBDA(const Index head) {
+          for (Index b = 0; b < batch; ++b) to_bias[head] += sums[b * heads_ + head];
+        });
+  }
+
+  void gate_gradients(const Run& r) {
+    const Index count = groups(), row = R * gates;
+    const Real* part = v(dgate);
+    const Grad to = g(gate);
+    launch(
+        "ssm::dplr_gates_back", r, n.B * n.T * row, KOKKOS_LAMBDA(const Index i) {
+          const Index place = i / row, k = i - place * row;
+          Real sum = 0;
+          for (Index j = 0; j < count; ++j) sum += part[(place * count + j) * row + k];
+          to(i, sum);
+        });
+  }
+
+  void parameter_gradients(const Run& r) {
+    const Index batch = n.B, count = groups(), heads_ = R, modes = M, all = u.D();
+    const Real *part = v(heads), *part_channels = v(channels), *rates = v(A_real);
+    Real *to_re = d(A_real), *to_im = d(A_imag), *to_P = P.id < 0 ? nullptr : d(P), *to_B = d(B), *to_C = d(C), *to_D = d(D);
+    launch(
+        "ssm::dplr_heads", r, R * M * 4, KOKKOS_LAMBDA(const Index i) {
+          const Index head = i / (4 * modes), k = i - head * 4 * modes, m = head * modes + k / 4;
+          Real sum = 0;
+          for (Index j = 0; j < batch * count; ++j) sum += part[(j * heads_ + head) * head_sums(modes) + k];
+          if (k % 4 == 0) to_re[m] -= sum * fast_exp(rates[m]);
+          else if (k % 4 == 1) to_im[m] += sum;
+          else if (to_P) to_P[2 * m + k % 4 - 2] += sum;
+        });
+    launch(
+        "ssm::dplr_channels", r, all * channel_sums(M), KOKKOS_LAMBDA(const Index i) {
+          const Index c = i / channel_sums(modes), k = i - c * channel_sums(modes), m = c * modes + k / 4;
+          Real sum = 0;
+          for (Index b = 0; b < batch; ++b) sum += part_channels[(b * all + c) * channel_sums(modes) + k];
+          if (k == 4 * modes) to_D[c] += sum;
+          else if (k % 4 < 2) to_B[2 * m + k % 4] += sum;
+          else to_C[2 * m + k % 4 - 2] += sum;
+        });
+  }
+
+  Cost cost() const override {
+    const double places = static_cast<double>(n.B * n.T), values = static_cast<double>(u.size()), modes = values * static_cast<double>(M);
+    const double tables = static_cast<double>(n.B * steps() * R * M), gated = gate.id < 0 ? 0 : places * static_cast<double>(R * gates);
+    const double kept = n.mode == Mode::train ? 2 * modes / kChunk : 0;
+    return {{40 * modes + 20 * tables, static_cast<double>(n.B * steps() * R), sizeof(Real) * (2 * values + gated + kept)},
+            {150 * modes + 40 * tables, static_cast<double>(n.B * steps() * R), sizeof(Real) * (3 * values + 2 * gated + kept)}};
+  }
+};
+
+}  // namespace dplr_scan_op
+
+Tensor dplr_scan(Net& n, const DplrScanInputs& inputs, const DplrScanOptions& options) {
+  return n.add<dplr_scan_op::DplrScan>(inputs, options);
+}
+
+}  // namespace ssm
