@@ -82,7 +82,7 @@ void check_model_gradient(Bench& m, Index B, Index T) {
     }
   }
   EXPECT_GT(largest, 0);
-  if (!kDouble) return;
+  if (!kDifferences) return;
   for (const ParamInfo& p : m.model.params.all()) {
     if (!p.trained) continue;
     const std::vector<double> base = m.model.params.get(p.name);

@@ -32,7 +32,7 @@ void check_directions(const OpCase& c) {
   for (const double v : y) ASSERT_TRUE(std::isfinite(v));
   const std::vector<double> dy = test_values("dy", static_cast<Index>(y.size()));
   const Arrays dx = probe.backward(dy);
-  if (!kDouble) return;
+  if (!kDifferences) return;
   std::vector<std::string> names = {""};
   Arrays grads = {dx[0]};
   for (const ParamInfo& p : probe.params().all())

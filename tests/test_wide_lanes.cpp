@@ -30,7 +30,7 @@ void check_shape(const std::string& name, const VariantKnobs& knobs, Index B, In
       }
   probe.forward(inputs);
   EXPECT_EQ(dx, probe.backward(dy)[0]) << "two backward passes differ";
-  if (!kDouble) return;
+  if (!kDifferences) return;
   const auto loss = [&] { return dot(probe.forward(inputs), dy); };
   const std::vector<double> x = inputs[0];
   check_along_directions("x", x, dx, largest, [&](const std::vector<double>& moved) { return inputs[0] = moved, loss(); });
