@@ -4,9 +4,7 @@
 
 #include <Kokkos_Core.hpp>
 
-#include "testing.hpp"
-#include "tiny_task.hpp"
-#include "train/trainer.hpp"
+#include "tiny_step.hpp"
 #include "watch.hpp"
 
 namespace ssm {
@@ -15,45 +13,9 @@ namespace {
 std::set<std::string> labels;
 void kernel_began(const char* label, const std::uint32_t, std::uint64_t*) { labels.insert(label); }
 
-struct Step {
-  TinyTask task{Target::classes};
-  Model model;
-  std::unique_ptr<ModelNet> net;
-  std::unique_ptr<Optimizer> optimizer;
-  Run run{test_device().exec(), Mode::train, nullptr};
-  HostBatch batch;
-
-  static ModelConfig config(const std::string& variant) {
-    ModelConfig c;
-    c.variant = variant;
-    c.depth = 2;
-    c.d_model = 16;
-    c.dropout = 0.1;
-    return c;
-  }
-  explicit Step(const std::string& variant) : model(config(variant), task.info(), {}) {
-    net = model.make(Mode::train, 3, 24);
-    model.params.commit(1, true);
-    net->allocate();
-    optimizer = std::make_unique<Optimizer>(model.params, TrainSettings{}, Seeds{}, 16);
-    run.state = optimizer->state();
-    const std::vector<Index> indices = {0, 1, 2};
-    fill(task, Split::train, indices, 24, batch);
-  }
-  void operator()() {
-    net->load(run, batch);
-    optimizer->begin_step(run);
-    net->net.forward(run);
-    net->net.backward(run);
-    net->net.advance(run);
-    optimizer->end_micro(run);
-    optimizer->update(run);
-  }
-};
-
 void register_variant(const std::string& name) {
   add_test("step_" + name, "allocates_and_waits_for_nothing", [=] {
-    Step step(name);
+    TinyStep step(name);
     step(), step();  // first use may size library workspaces
     const long before_news = news_made();
     const Watched before = watched();
@@ -65,7 +27,7 @@ void register_variant(const std::string& name) {
   });
   add_test("step_" + name, "plan_is_what_is_allocated", [=] {
     const Index before = watched().bytes;
-    Step step(name);
+    TinyStep step(name);
     const Index planned = 4 * step.model.params.padded_size() * static_cast<Index>(sizeof(Real)) + step.net->net.bytes().total() +
                           step.net->slot_bytes() + step.optimizer->bytes();
     EXPECT_EQ(watched().bytes - before, planned);
@@ -74,7 +36,7 @@ void register_variant(const std::string& name) {
     EXPECT_EQ(watched().peak, peak) << "a step needs more than the plan";
   });
   add_test("step_" + name, "kernels_are_labelled", [=] {
-    Step step(name);
+    TinyStep step(name);
     labels.clear();
     Kokkos::Tools::Experimental::set_begin_parallel_for_callback(kernel_began);
     step();
