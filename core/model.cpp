@@ -110,6 +110,7 @@ Answer Model::causal() const {
 Answer Model::streams() const {
   if (const Answer a = causal(); !a.yes) return a;
   if (info.target == Target::pairs) return Answer::no("a pair of sequences is not a stream");
+  if (info.from_one_vector) return Answer::no("all labels are read after the last position");
   if (patch_ > 1) return Answer::no("model.frontend = " + config.frontend + " joins positions");
   for (std::size_t i = 0; i < layers.size(); ++i)
     if (const Answer a = variants_[i]->streams(); !a.yes) return Answer::no(layers[i] + ": " + a.reason);
@@ -170,8 +171,16 @@ Tensor Model::build(Net& n) {
   }
   const std::string last = config.norm == "auto" ? variants_.back()->block().norm : config.norm;
   if (pre) x = norm(n, x, last, "norm");
-  if (info.target == Target::positions || info.target == Target::series) return linear(n, x, info.classes, "head");
+  const bool along = info.target == Target::positions || info.target == Target::series;
+  if (along && !info.from_one_vector) return linear(n, x, info.classes, "head");
   x = pool(n, x, config.pooling);
+  if (along) {
+    if (n.T != n.l_max)
+      throw BadInput("this task's decoder has model.l_max = " + std::to_string(n.l_max) + " outputs; allowed length is that");
+    Tensor y = linear(n, activation(n, linear(n, x, n.D, "head.fc1"), "gelu"), n.T * info.classes, "head.fc2");
+    y.rank = 3, y.n[1] = n.T, y.n[2] = info.classes;
+    return y;
+  }
   if (info.target != Target::pairs) return linear(n, x, info.classes, "head");
   x = activation(n, linear(n, join_pairs(n, x), n.D, "head.fc1"), "gelu");
   return linear(n, x, info.classes, "head.fc2");

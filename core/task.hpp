@@ -65,6 +65,7 @@ struct TaskInfo {
   int classes = 0;                  // labels, or regression outputs
   int max_length = 0;               // longest sequence the present settings can give
   std::string pooling = "mean";     // "mean", "last", "first": the task's own default for the head
+  bool from_one_vector = false;     // positions: a two-layer decoder reads all labels of a sequence from the pooled vector
   std::string metric = "accuracy";  // "accuracy", "mse", or "bits" (bits per label)
   std::vector<Reference> references;
   std::vector<SliceAxis> slices;

@@ -70,6 +70,18 @@ inline void different(Rng& rng, int size, int n, std::vector<std::int32_t>& out)
   for (const std::int32_t x : out) used[at(x)] = 0;
 }
 
+// A curve in one line for people: `columns` samples, low to high.
+inline std::string curve(std::span<const float> x, int columns = 100) {
+  static constexpr char heights[] = "_.,-~=+*^#";
+  const auto [low, high] = std::minmax_element(x.begin(), x.end());
+  std::string out;
+  for (int i = 0; i < columns; ++i) {
+    const float v = x[x.size() * at(i) / at(columns)];
+    out += heights[*high > *low ? std::min(9, static_cast<int>(10 * (v - *low) / (*high - *low))) : 0];
+  }
+  return out;
+}
+
 // The labels of powers of two from `low` to at least `high`: "4-7" is 4..7. Index of x: octave_of(x, low).
 inline std::vector<std::string> octaves(int low, int high) {
   std::vector<std::string> out;

@@ -112,7 +112,8 @@ int data(const Arguments& arguments) {
   for (Index i = 0; i < std::min<Index>(count, 3); ++i) {
     config.task->example(split, i, e);
     std::printf("\nexample %lld of %s, length %zu\n%s\n", static_cast<long long>(i), split_name(split),
-                info.features ? e.features.size() / static_cast<std::size_t>(info.features) : e.tokens.size(), config.task->show(e).c_str());
+                info.features ? e.features.size() / static_cast<std::size_t>(info.features) : e.tokens.size(),
+                config.task->show(e).c_str());
   }
   std::printf("\nstatistics of %lld examples\n", static_cast<long long>(count));
   statistics(*config.task, info, split, count);

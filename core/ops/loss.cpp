@@ -89,7 +89,8 @@ struct MeanSquaredError final : Op {
     sum_all(
         "ssm::loss_sum", r, rows, part, KOKKOS_LAMBDA(const Index i) { return static_cast<double>(L[i]); }, &r.state->loss_sum);
     sum_all(
-        "ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index i) { return Kokkos::isnan(target[i * C]) ? 0.0 : 1.0; }, &r.state->valid);
+        "ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index i) { return Kokkos::isnan(target[i * C]) ? 0.0 : 1.0; },
+        &r.state->valid);
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *target = n.batch.values;
