@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <limits>
 
 #include "rng.hpp"
 
@@ -30,13 +31,15 @@ double thread_seconds() {
 
 void fill(const Task& task, const TaskInfo& info, Split split, std::span<const Index> indices, Index T, HostBatch& out) {
   const bool pairs = info.target == Target::pairs, positions = info.target == Target::positions;
+  const bool series = info.target == Target::series, real = series || info.target == Target::regression;
   const Index B = static_cast<Index>(indices.size()), F = info.features;
   out.B = B, out.T = T, out.rows = pairs ? 2 * B : B;
   out.tokens.assign(F == 0 ? at(out.rows * T) : 0, 0);
   out.features.assign(at(out.rows * T * F), 0);
   out.lengths.resize(at(out.rows));
-  out.targets.assign(info.target == Target::regression ? 0 : positions ? at(out.rows * T) : at(B), -1);
-  out.values.assign(info.target == Target::regression ? at(B * info.classes) : 0, 0);
+  out.targets.assign(real ? 0 : positions ? at(out.rows * T) : at(B), -1);
+  out.values.assign(real ? at((series ? B * T : B) * info.classes) : 0, std::numeric_limits<float>::quiet_NaN());
+  out.marks.assign(info.marks.labels.empty() ? 0 : at(out.rows * T), -1);
   out.slices.resize(at(B) * info.slices.size());
   out.indices.assign(indices.begin(), indices.end());
   out.tokens_real = 0, out.tokens_padded = out.rows * T;
@@ -60,7 +63,8 @@ void fill(const Task& task, const TaskInfo& info, Split split, std::span<const I
       place(e.second, out.tokens, row + 1, T);
     }
     place(e.targets, out.targets, b, positions ? T : 1);
-    place(e.values, out.values, b, info.classes);
+    place(e.values, out.values, b, series ? T * info.classes : info.classes);
+    place(e.marks, out.marks, b, T);
     place(e.slices, out.slices, b, static_cast<Index>(info.slices.size()));
   }
 }

@@ -15,13 +15,14 @@ namespace ssm {
 // B examples padded to T. rows = B, or 2B for pairs: rows 2i and 2i+1 belong together.
 struct HostBatch {
   Index B = 0, T = 0, rows = 0;
-  std::vector<std::int32_t> tokens;          // (rows, T), 0 = padding; empty when the input is features
-  std::vector<float> features;               // (rows, T, TaskInfo::features)
-  std::vector<std::int32_t> lengths;         // (rows)
-  std::vector<std::int32_t> targets;         // (B) for classes and pairs, (rows, T) for positions with -1 = ignored
-  std::vector<float> values;                 // (B, TaskInfo::classes) for regression
-  std::vector<std::int32_t> slices;          // (B, axes of TaskInfo::slices)
-  std::vector<Index> indices;                // (B)
+  std::vector<std::int32_t> tokens;   // (rows, T), 0 = padding; empty when the input is features
+  std::vector<float> features;        // (rows, T, TaskInfo::features)
+  std::vector<std::int32_t> lengths;  // (rows)
+  std::vector<std::int32_t> targets;  // (B) for classes and pairs, (rows, T) for positions with -1 = ignored
+  std::vector<float> values;          // (B, TaskInfo::classes) for regression, (rows, T, TaskInfo::classes) for series, NaN = ignored
+  std::vector<std::int32_t> marks;    // (rows, T) for tasks with TaskInfo::marks, -1 = none
+  std::vector<std::int32_t> slices;   // (B, axes of TaskInfo::slices)
+  std::vector<Index> indices;         // (B)
   Index tokens_real = 0, tokens_padded = 0;  // sum of lengths, rows * T
   Example example;                           // working space, kept so that refilling a batch allocates nothing
 };

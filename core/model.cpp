@@ -110,6 +110,7 @@ Answer Model::causal() const {
 Answer Model::streams() const {
   if (const Answer a = causal(); !a.yes) return a;
   if (info.target == Target::pairs) return Answer::no("a pair of sequences is not a stream");
+  if (info.from_one_vector) return Answer::no("all labels are read after the last position");
   if (patch_ > 1) return Answer::no("model.frontend = " + config.frontend + " joins positions");
   for (std::size_t i = 0; i < layers.size(); ++i)
     if (const Answer a = variants_[i]->streams(); !a.yes) return Answer::no(layers[i] + ": " + a.reason);
@@ -170,8 +171,16 @@ Tensor Model::build(Net& n) {
   }
   const std::string last = config.norm == "auto" ? variants_.back()->block().norm : config.norm;
   if (pre) x = norm(n, x, last, "norm");
-  if (info.target == Target::positions) return linear(n, x, info.classes, "head");
+  const bool along = info.target == Target::positions || info.target == Target::series;
+  if (along && !info.from_one_vector) return linear(n, x, info.classes, "head");
   x = pool(n, x, config.pooling);
+  if (along) {
+    if (n.T != n.l_max)
+      throw BadInput("this task's decoder has model.l_max = " + std::to_string(n.l_max) + " outputs; allowed length is that");
+    Tensor y = linear(n, activation(n, linear(n, x, n.D, "head.fc1"), "gelu"), n.T * info.classes, "head.fc2");
+    y.rank = 3, y.n[1] = n.T, y.n[2] = info.classes;
+    return y;
+  }
   if (info.target != Target::pairs) return linear(n, x, info.classes, "head");
   x = activation(n, linear(n, join_pairs(n, x), n.D, "head.fc1"), "gelu");
   return linear(n, x, info.classes, "head.fc2");
@@ -186,14 +195,15 @@ ModelNet::ModelNet(Model& m, Mode mode, Index B, Index length)
   if (m.patch() > 1 && length % m.patch())
     throw BadInput("model.frontend = " + m.config.frontend + ": the length " + std::to_string(length) + " is no multiple");
   logits = m.build(net);
-  loss = m.info.target == Target::regression ? mean_squared_error(net, logits) : cross_entropy(net, logits);
+  const bool series = m.info.target == Target::series, real = series || m.info.target == Target::regression;
+  loss = real ? mean_squared_error(net, logits) : cross_entropy(net, logits);
   net.plan();
-  const Index labels = m.info.target == Target::positions ? rows * T : examples;
+  const Index labels = series || m.info.target == Target::positions ? rows * T : examples;
   counts_[0] = m.info.features ? 0 : rows * T * Index{4};
   counts_[1] = rows * T * m.info.features * static_cast<Index>(sizeof(Real));
   counts_[2] = rows * Index{4};
-  counts_[3] = m.info.target == Target::regression ? 0 : labels * Index{4};
-  counts_[4] = m.info.target == Target::regression ? examples * m.info.classes * static_cast<Index>(sizeof(Real)) : 0;
+  counts_[3] = real ? 0 : labels * Index{4};
+  counts_[4] = real ? labels * m.info.classes * static_cast<Index>(sizeof(Real)) : 0;
   for (const Index c : counts_) wanted_slot_bytes_ += (c + 255) / 256 * 256;
 }
 

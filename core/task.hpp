@@ -1,6 +1,8 @@
 // task.hpp - what a task is: a pure function from (split, index) to an example, with its score's ceiling, floor and published values.
 #pragma once
+#include <cmath>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +21,7 @@ enum class Target {
   classes,     // one label per sequence
   positions,   // one label per position; -1 is ignored
   regression,  // real values per sequence
+  series,      // real values per position; a position whose values are NaN is ignored
   pairs        // one label per pair of sequences: a batch of 2B rows
 };
 
@@ -28,9 +31,10 @@ struct Example {
   std::vector<float> features;        // (length, TaskInfo::features)
   std::vector<std::int32_t> second;   // (length of the second sequence), pairs only
   std::vector<std::int32_t> targets;  // 1 label, or (length) labels with -1 = ignored
-  std::vector<float> values;          // (TaskInfo::classes) regression targets
+  std::vector<float> values;          // (TaskInfo::classes) for regression, (length, TaskInfo::classes) for series
+  std::vector<std::int32_t> marks;    // (length) an index into the labels of TaskInfo::marks, -1 = none; empty when the task has none
   std::vector<std::int32_t> slices;   // one entry per TaskInfo::slices, an index into its labels
-  void clear() { tokens.clear(), features.clear(), second.clear(), targets.clear(), values.clear(), slices.clear(); }
+  void clear() { tokens.clear(), features.clear(), second.clear(), targets.clear(), values.clear(), marks.clear(), slices.clear(); }
 };
 
 // A number to draw beside a score: kind is "floor", "ceiling", "chance", "ladder" or "published".
@@ -46,6 +50,14 @@ struct SliceAxis {
   std::vector<std::string> labels;
 };
 
+// What a right generator shows: the mean of `measure` over examples is `expected`, up to `tolerance` and 4 standard errors of the mean.
+// An oracle or a shortcut is a measure too: 1 where its answer is right. Examples with a NaN are not counted.
+struct Statistic {
+  std::string name;
+  double expected, tolerance;
+  std::function<double(const Example&)> measure;
+};
+
 struct TaskInfo {
   Target target = Target::classes;
   int vocab = 0;                    // token ids are 0..vocab-1, 0 is padding; 0 when the input is features
@@ -53,9 +65,11 @@ struct TaskInfo {
   int classes = 0;                  // labels, or regression outputs
   int max_length = 0;               // longest sequence the present settings can give
   std::string pooling = "mean";     // "mean", "last", "first": the task's own default for the head
-  std::string metric = "accuracy";  // "accuracy" or "mse"
+  bool from_one_vector = false;     // positions: a two-layer decoder reads all labels of a sequence from the pooled vector
+  std::string metric = "accuracy";  // "accuracy", "mse", or "bits" (bits per label)
   std::vector<Reference> references;
   std::vector<SliceAxis> slices;
+  SliceAxis marks;    // an axis along which the labels inside a sequence are broken down; no labels = none
   std::string about;  // one line for `list`
 };
 
@@ -70,12 +84,22 @@ struct Task {
   virtual Index size(Split split) const = 0;
   // Example `index` of `split`: thread safe, the same on any machine.
   virtual void example(Split split, Index index, Example& out) const = 0;
+  // What `data` prints beside the measured values and what tests hold every generator to. Called after open().
+  virtual std::vector<Statistic> statistics() const { return {}; }
   // The example as a person would read it.
   virtual std::string show(const Example& e) const;
   // Writes the first `count` examples of `split` as the file that other programs of the field read. Throws Unsupported when there is
   // no such form, std::runtime_error when the file cannot be written.
   virtual void write(Split split, Index count, const std::string& path) const;
 };
+
+// What the first `count` examples of a split show for each statistic.
+struct Measured {
+  std::string name;
+  double expected, mean, allowed;  // allowed: the tolerance and 4 standard errors
+  bool agrees() const { return std::abs(mean - expected) <= allowed; }
+};
+std::vector<Measured> measure(const Task& task, const std::vector<Statistic>& statistics, Split split, Index count);
 
 using TaskRegistry = Registry<Task>;
 

@@ -23,6 +23,22 @@ inline std::unique_ptr<Task> open_task(const std::string& name, const Settings& 
   return task;
 }
 
+// Tasks that make their examples. The others read files that the user has and refuse to open without data_dir.
+inline std::vector<std::string> generated_tasks() {
+  std::vector<std::string> out;
+  for (const std::string& name : TaskRegistry::get().names()) {
+    const auto task = TaskRegistry::get().make(name, "task");
+    try {
+      task->open(1);
+    } catch (const BadInput& e) {
+      if (std::string(e.what()).find(name + ".data_dir") == std::string::npos) throw;
+      continue;
+    }
+    out.push_back(name);
+  }
+  return out;
+}
+
 // The message of the BadInput that `action` throws; "" when it throws nothing.
 template <class Action>
 std::string bad_input(Action action) {

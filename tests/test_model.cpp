@@ -105,6 +105,10 @@ void register_variant(const std::string& name) {
     Bench m(TinyTask(Target::positions), small(name));
     check_model_gradient(m, 2, 24);
   });
+  add_test("model_" + name, "series_gradient", [=] {
+    Bench m(TinyTask(Target::series, 3), small(name));
+    check_model_gradient(m, 2, 24);
+  });
   // A batch of 2B rows: swapping the two sequences of every pair must be the same as swapping the halves of the head's input.
   add_test("model_" + name, "pairs_gradient", [=] {
     Bench m(TinyTask(Target::pairs), small(name));

@@ -124,6 +124,27 @@ TEST(MeanSquaredError, ValuesAndGradient) {
   EXPECT_EQ(state_of(probe).valid, 5);
 }
 
+// A row whose first value is NaN is no label.
+TEST(MeanSquaredError, RowsWithoutValuesAreIgnored) {
+  OpCase c;
+  c.B = 2, c.T = 3;
+  c.inputs = {shaped({2, 3, 2})};
+  c.is_loss = true;
+  c.values = test_values("values", 12);
+  for (const std::size_t row : {1u, 5u}) c.values[2 * row] = c.values[2 * row + 1] = NAN;
+  c.expected = [v = c.values](const Arrays& in, Params&) {
+    Values y(6, 0);
+    for (std::size_t i = 0; i < 12; ++i)
+      if (!std::isnan(v[i])) y[i / 2] += std::pow(in[0][i] - v[i], 2) / 2;
+    return y;
+  };
+  c.build = [](Net& n, const std::vector<Tensor>& x) { return mean_squared_error(n, x[0]).loss; };
+  check_op(c);
+  Probe probe(test_device().exec(), c);
+  probe.forward({test_values("x", 12)});
+  EXPECT_EQ(state_of(probe).valid, 4);
+}
+
 TEST(CrossEntropy, SumOverManyLabels) {
   const Index rows = 70001;
   OpCase c = cross_entropy_case(shaped({rows, 2}), std::vector<std::int32_t>(static_cast<std::size_t>(rows), 1));

@@ -1,7 +1,9 @@
 // Generated tasks: what an example must be, whatever the settings; then each task's own rules and measured references.
+#include <algorithm>
 #include <map>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "open_task.hpp"
 
@@ -10,7 +12,9 @@ using namespace ssm;
 namespace {
 
 bool same(const Example& a, const Example& b) {
-  return a.tokens == b.tokens && a.second == b.second && a.targets == b.targets && a.slices == b.slices && a.features == b.features;
+  const auto bits = [](const std::vector<float>& v) { return std::string(reinterpret_cast<const char*>(v.data()), 4 * v.size()); };
+  return a.tokens == b.tokens && a.second == b.second && a.targets == b.targets && a.slices == b.slices && a.marks == b.marks &&
+         a.features == b.features && bits(a.values) == bits(b.values);
 }
 
 // Accuracy of the generator's posterior, and of the best threshold on the dot product of topic counts (256 = 64 topics x 4 words).
@@ -50,7 +54,7 @@ std::pair<double, double> topic_oracles(const Task& task, double alpha, double g
 
 // Every registered task: ranges, the same example again (also in two threads), other examples for another index, seed and split.
 TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
-  for (const std::string& name : TaskRegistry::get().names()) {
+  for (const std::string& name : generated_tasks()) {
     SCOPED_TRACE(name);
     const auto task = open_task(name), other_seed = open_task(name, {}, 2);
     const TaskInfo info = task->info();
@@ -63,24 +67,31 @@ TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
     });
     for (Index i = 0; i < n; ++i) task->example(Split::train, i, forward[std::size_t(i)]);
     worker.join();
-    std::set<std::pair<std::vector<std::int32_t>, std::vector<std::int32_t>>> seen;
+    std::set<std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, std::vector<float>>> seen;
     for (std::size_t i = 0; i < n; ++i) {
       EXPECT_TRUE(same(forward[i], backward[i])) << i;
-      seen.emplace(forward[i].tokens, forward[i].second);
+      seen.emplace(forward[i].tokens, forward[i].second, forward[i].features);
     }
     for (const auto& [from, split] :
          {std::pair{task.get(), Split::validation}, {task.get(), Split::test}, {other_seed.get(), Split::train}})
       for (Index i = 0; i < n; ++i) {
         Example& e = forward[0];
         from->example(split, i, e);
-        seen.emplace(e.tokens, e.second);
+        seen.emplace(e.tokens, e.second, e.features);
         for (const std::int32_t t : e.tokens) ASSERT_TRUE(t > 0 && t < info.vocab) << t;
         for (const std::int32_t t : e.second) ASSERT_TRUE(t > 0 && t < info.vocab) << t;
         for (const std::int32_t t : e.targets) ASSERT_TRUE(t >= -1 && t < info.classes) << t;
-        ASSERT_LE(e.tokens.size(), std::size_t(info.max_length));
         ASSERT_LE(e.second.size(), std::size_t(info.max_length));
         ASSERT_EQ(e.second.empty(), info.target != Target::pairs);
-        ASSERT_EQ(e.targets.size(), info.target == Target::positions ? e.tokens.size() : 1u);
+        const std::size_t length = info.features ? e.features.size() / std::size_t(info.features) : e.tokens.size();
+        const bool real = info.target == Target::regression || info.target == Target::series;
+        ASSERT_TRUE(length > 0 && length <= std::size_t(info.max_length)) << length;
+        ASSERT_EQ(e.tokens.empty() ? e.features.size() : 0, length * std::size_t(info.features));
+        ASSERT_EQ(e.targets.size(), real ? 0 : info.target == Target::positions ? length : 1u);
+        ASSERT_EQ(e.values.size(), real ? std::size_t(info.classes) * (info.target == Target::series ? length : 1) : 0);
+        ASSERT_EQ(e.marks.size(), info.marks.labels.empty() ? 0 : length);
+        for (const std::int32_t m : e.marks) ASSERT_TRUE(m >= -1 && m < int(info.marks.labels.size())) << m;
+        ASSERT_TRUE(real || *std::max_element(e.targets.begin(), e.targets.end()) >= 0) << "no label";
         ASSERT_EQ(e.slices.size(), info.slices.size());
         for (std::size_t k = 0; k < e.slices.size(); ++k)
           ASSERT_TRUE(e.slices[k] >= 0 && std::size_t(e.slices[k]) < info.slices[k].labels.size()) << info.slices[k].name << e.slices[k];
@@ -90,10 +101,41 @@ TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
     EXPECT_GT(task->size(Split::test), 0);
     bool has_chance = false;
     for (const Reference& r : info.references) {
-      EXPECT_TRUE(r.value >= 0 && r.value <= 1 && !r.source.empty()) << r.label;
+      EXPECT_TRUE(r.value >= 0 && (r.value <= 1 || info.metric != "accuracy") && !r.source.empty()) << r.label;
       has_chance = has_chance || r.kind == "chance";
     }
     EXPECT_TRUE(has_chance);
+  }
+}
+
+// Every task states what a right generator shows: distributions, oracles, shortcuts. 4 standard errors and the stated tolerance.
+TEST(Tasks, StatisticsAreAsStated) {
+  const std::map<std::string, Index> costly = {{"pathfinder", 60}, {"gabor", 40}, {"strokes", 100}, {"pendulum", 30}};
+  for (const std::string& name : generated_tasks()) {
+    SCOPED_TRACE(name);
+    const auto task = open_task(name);
+    const auto found = costly.find(name);
+    for (const Split split : {Split::train, Split::test})
+      for (const Measured& m : measure(*task, task->statistics(), split, found == costly.end() ? 400 : found->second))
+        EXPECT_TRUE(m.agrees()) << m.name << ": expected " << m.expected << " +- " << m.allowed << ", measured " << m.mean;
+  }
+}
+
+// Tasks that read files say which, and name a task of the registry that stands in for them.
+TEST(Tasks, ReadersNameTheirStandIn) {
+  const std::vector<std::string> generated = generated_tasks();
+  for (const std::string& name : TaskRegistry::get().names()) {
+    if (std::find(generated.begin(), generated.end(), name) != generated.end()) continue;
+    SCOPED_TRACE(name);
+    const std::string without = bad_input([&] { open_task(name); });
+    const std::string absent = bad_input([&] { open_task(name, {{"data_dir", "absent"}}); });
+    EXPECT_NE(absent.find("absent/"), std::string::npos) << absent;
+    for (const std::string& message : {without, absent}) {
+      const std::size_t begin = message.find("--task ");
+      ASSERT_NE(begin, std::string::npos) << message;
+      const std::string stand_in = message.substr(begin + 7, message.find_first_of(" ,;", begin + 7) - begin - 7);
+      EXPECT_TRUE(std::find(generated.begin(), generated.end(), stand_in) != generated.end()) << stand_in;
+    }
   }
 }
 

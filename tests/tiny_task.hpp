@@ -1,5 +1,7 @@
 // tiny_task.hpp - small tasks of every kind for tests of models: random tokens or features, labels from a simple rule.
 #pragma once
+#include <cmath>
+
 #include "loader.hpp"
 #include "rng.hpp"
 
@@ -12,9 +14,10 @@ struct TinyTask final : Task {
     made.target = target;
     made.features = features;
     made.vocab = features ? 0 : 11;
-    made.classes = target == Target::pairs ? 2 : target == Target::regression ? 2 : 5;
+    const bool real = target == Target::regression || target == Target::series;
+    made.classes = target == Target::pairs || real ? 2 : 5;
     made.max_length = longest;
-    made.metric = target == Target::regression ? "mse" : "accuracy";
+    made.metric = real ? "mse" : "accuracy";
     made.slices = {{"half", {"low", "high"}}};
   }
   void open(std::uint64_t) override {}
@@ -31,7 +34,9 @@ struct TinyTask final : Task {
       else e.tokens.push_back(1 + static_cast<int>(rng.below(10)));
     if (made.target == Target::pairs)
       for (int t = length(); t > 0; --t) e.second.push_back(1 + static_cast<int>(rng.below(10)));
-    if (made.target == Target::regression) e.values = {static_cast<float>(rng.normal()), static_cast<float>(rng.normal())};
+    if (made.target == Target::series)
+      for (int t = 0; t < 2 * n; ++t) e.values.push_back(t / 2 % 3 ? static_cast<float>(rng.normal()) : NAN);
+    else if (made.target == Target::regression) e.values = {static_cast<float>(rng.normal()), static_cast<float>(rng.normal())};
     else if (made.target == Target::positions)
       for (int t = 0; t < n; ++t) e.targets.push_back(t % 3 ? static_cast<int>(rng.below(5)) : -1);
     else

@@ -12,7 +12,7 @@ namespace ssm {
 namespace {
 
 struct Rows {
-  std::vector<std::int32_t> tokens, lengths, targets;
+  std::vector<std::int32_t> tokens, targets, marks;
   std::vector<float> features, values;
   std::vector<std::int64_t> offsets{0}, target_offsets{0};
 };
@@ -33,6 +33,7 @@ void write(const Config& config, const TaskInfo& info, Split split, Index count,
     s.targets.insert(s.targets.end(), e.targets.begin(), e.targets.end());
     s.target_offsets.push_back(static_cast<std::int64_t>(s.targets.size()));
     s.values.insert(s.values.end(), e.values.begin(), e.values.end());
+    s.marks.insert(s.marks.end(), e.marks.begin(), e.marks.end());
   }
   Tree t;
   t.set("/", "schema", "ssmbench-data/1");
@@ -46,7 +47,17 @@ void write(const Config& config, const TaskInfo& info, Split split, Index count,
   t.put("/targets", Array(s.targets));
   t.put("/target_offsets", Array(s.target_offsets));
   if (!s.values.empty()) t.put("/values", Array(s.values));
+  if (!s.marks.empty()) t.put("/marks", Array(s.marks));
   t.write(path, true);
+}
+
+// What the task says a right generator shows, and what these examples show.
+void expectations(const Task& task, Split split, Index count) {
+  const std::vector<Statistic> all = task.statistics();
+  if (all.empty()) return;
+  std::printf("\n%-60s %10s %10s %12s\n", "statistic", "expected", "measured", "allowed +-");
+  for (const Measured& m : measure(task, all, split, count))
+    std::printf("%-60s %10.5g %10.5g %12.2g%s\n", m.name.c_str(), m.expected, m.mean, m.allowed, m.agrees() ? "" : "  OUTSIDE");
 }
 
 void statistics(const Task& task, const TaskInfo& info, Split split, Index count) {
@@ -65,7 +76,7 @@ void statistics(const Task& task, const TaskInfo& info, Split split, Index count
               std::accumulate(lengths.begin(), lengths.end(), 0.0) / static_cast<double>(count), quantile(.05), quantile(.25), quantile(.5),
               quantile(.75), quantile(.95));
   const double total = static_cast<double>(std::accumulate(labels.begin(), labels.end(), Index{0}));
-  if (info.target != Target::regression && labels.size() <= 64) {
+  if (total > 0 && labels.size() <= 64) {
     std::printf("labels ");
     for (const Index n : labels) std::printf(" %.3f", static_cast<double>(n) / total);
     std::printf("\nmajority class %.3f\n", static_cast<double>(*std::max_element(labels.begin(), labels.end())) / total);
@@ -100,11 +111,13 @@ int data(const Arguments& arguments) {
   Example e;
   for (Index i = 0; i < std::min<Index>(count, 3); ++i) {
     config.task->example(split, i, e);
-    std::printf("\nexample %lld of %s, length %zu\n%s\n", static_cast<long long>(i), split_name(split), e.tokens.size(),
+    std::printf("\nexample %lld of %s, length %zu\n%s\n", static_cast<long long>(i), split_name(split),
+                info.features ? e.features.size() / static_cast<std::size_t>(info.features) : e.tokens.size(),
                 config.task->show(e).c_str());
   }
   std::printf("\nstatistics of %lld examples\n", static_cast<long long>(count));
   statistics(*config.task, info, split, count);
+  expectations(*config.task, split, count);
   return 0;
 }
 

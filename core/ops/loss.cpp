@@ -64,7 +64,8 @@ struct CrossEntropy final : Op {
   }
 };
 
-// loss = mean over the outputs of (y - value)^2, for every row of y (..., outputs); every row is one label.
+// loss = mean over the outputs of (y - value)^2, for every row of y (..., outputs); every row is one label, ignored (0) where its first
+// value is NaN.
 struct MeanSquaredError final : Op {
   Tensor x, y, prediction;
   Scratch parts;
@@ -80,21 +81,26 @@ struct MeanSquaredError final : Op {
         "ssm::mean_squared_error", r, rows, KOKKOS_LAMBDA(const Row& row, const Index i) {
           const Real square =
               row.sum(C, [&](const Index c) { return (X[i * C + c] - target[i * C + c]) * (X[i * C + c] - target[i * C + c]); });
-          row.once([&] { L[i] = P[i] = square / static_cast<Real>(C); });
+          const bool ignored = Kokkos::isnan(target[i * C]);
+          row.once([&] { L[i] = P[i] = ignored ? Real(0) : square / static_cast<Real>(C); });
         });
     if (!r.state || r.mode != Mode::train) return;
     Real* part = v(parts);
     sum_all(
         "ssm::loss_sum", r, rows, part, KOKKOS_LAMBDA(const Index i) { return static_cast<double>(L[i]); }, &r.state->loss_sum);
     sum_all(
-        "ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index) { return 1.0; }, &r.state->valid);
+        "ssm::loss_count", r, rows, part, KOKKOS_LAMBDA(const Index i) { return Kokkos::isnan(target[i * C]) ? 0.0 : 1.0; },
+        &r.state->valid);
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *target = n.batch.values;
     const Grad dX = g(x);
-    const Real factor = 2 / static_cast<Real>(x.last());
-    each(
-        "ssm::mean_squared_error_backward", r, x.size(), KOKKOS_LAMBDA(const Index i) { dX(i, factor * (X[i] - target[i])); });
+    const Index C = x.last();
+    const Real factor = 2 / static_cast<Real>(C);
+    each_row(
+        "ssm::mean_squared_error_backward", r, x.rows(), C, KOKKOS_LAMBDA(const Index i, const Index c) {
+          dX(i * C + c, Kokkos::isnan(target[i * C]) ? Real(0) : factor * (X[i * C + c] - target[i * C + c]));
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -1,6 +1,8 @@
 #include "train/evaluate.hpp"
 
 #include <chrono>
+#include <cmath>
+#include <numbers>
 #include <numeric>
 
 namespace ssm {
@@ -32,7 +34,8 @@ Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const Task
   std::map<std::string, Tally> slices;
   HostBatch batch;
   std::vector<Index> indices(static_cast<std::size_t>(net.examples));
-  const std::size_t axes = info.slices.size();
+  const std::size_t axes = info.slices.size(), classes = static_cast<std::size_t>(info.classes);
+  const bool real = info.target == Target::regression || info.target == Target::series;
   for (Index first = 0; first < examples; first += net.examples) {
     for (Index b = 0; b < net.examples; ++b) indices[static_cast<std::size_t>(b)] = std::min(first + b, examples - 1);
     fill(task, info, split, indices, net.T, batch);
@@ -44,10 +47,13 @@ Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const Task
       Tally example;
       for (std::size_t k = 0; k < labels; ++k) {
         const std::size_t i = static_cast<std::size_t>(b) * labels + k;
-        const bool regression = info.target == Target::regression;
-        if (!regression && batch.targets[i] < 0) continue;
-        loss.add(static_cast<double>(losses[i]));
-        example.add(regression ? static_cast<double>(predictions[i]) : static_cast<double>(predictions[i]) == batch.targets[i]);
+        if (real ? std::isnan(batch.values[i * classes]) : batch.targets[i] < 0) continue;
+        const double l = static_cast<double>(losses[i]), prediction = static_cast<double>(predictions[i]);
+        const double score = info.metric == "bits" ? l / std::numbers::ln2 : real ? prediction : double(prediction == batch.targets[i]);
+        loss.add(l);
+        example.add(score);
+        if (!batch.marks.empty() && batch.marks[i] >= 0)
+          slices[info.marks.name + "=" + info.marks.labels.at(static_cast<std::size_t>(batch.marks[i]))].add(score);
       }
       metric.sum += example.sum, metric.count += example.count;
       sequences.add(example.sum == static_cast<double>(example.count));

@@ -144,7 +144,7 @@ void Trainer::validate() {
   const Score score = evaluate(*eval_, run_, *config_.task, info_, Split::validation, config_.train.eval_examples);
   record_.eval({now_.step, now_.tokens_real, now_.seconds, "validation", score.examples, score.loss, score.metric, score.slices});
   validation_text_ = info_.metric + " " + number_text(std::round(score.metric * 1e4) / 1e4);
-  const bool better = !now_.has_best || (info_.metric == "mse" ? score.metric < now_.best : score.metric > now_.best);
+  const bool better = !now_.has_best || (info_.metric != "accuracy" ? score.metric < now_.best : score.metric > now_.best);
   now_.stale = !now_.has_best || score.loss < now_.best_loss ? 0 : now_.stale + 1;
   now_.best_loss = now_.has_best ? std::min(now_.best_loss, score.loss) : score.loss;
   if (better) {

@@ -1,0 +1,117 @@
+// mad_fuzzy_recall.cpp - MAD's fuzzy recall: keys and values are motifs of 1 to 3 different symbols.
+//
+//   tokens = blanks, then key motif, value motif, key motif, value motif, .. to the end; the last key has `motif` symbols and was seen
+//   targets at the last symbol of a key seen before and inside its value: the next symbol of the value. Training: every next token.
+//   In validation and test only keys of the full length count.
+//
+// Per example `motifs` different keys of uniform lengths, the first of full length, each with a random value; motifs are drawn with
+// replacement as long as they fit. Keys take the lower, values the upper half of the symbols, so a motif ends where the other half begins.
+// Ids: 0 padding, 1 blank, 2.. key symbols, then value symbols.
+#include "mad.hpp"
+
+namespace ssm::mad_fuzzy_recall {
+
+using Motif = std::vector<std::int32_t>;
+
+struct MadFuzzyRecall final : GeneratedTask {
+  int vocabulary = 16, length = 128, motif = 3, motifs = 8;
+  std::string labels = "all";
+
+  MadFuzzyRecall() { train_size = 12800, validation_size = test_size = 1280; }
+
+  void knobs(Knobs& k) override {
+    k("vocabulary", vocabulary, {16, 32, 64, 128}).range(4, 1 << 16).note("symbols, half for keys and half for values");
+    k("length", length, {128, 256, 512, 1024}).range(16, 1 << 20).note("tokens");
+    k("motif", motif, {1, 2, 3}).range(1, 8).note("longest motif");
+    k("motifs", motifs, {4, 8, 16}).range(1, 1 << 12).note("different keys of an example");
+    k("labels", labels, {"all", "recall"}).note("training labels: every next token, or the values of keys seen before");
+    size_knobs(k);
+  }
+  void check() override {
+    if (motif > vocabulary / 2) refuse("motif", std::to_string(motif), "above half the vocabulary");
+    if (std::pow(vocabulary / 2 - motif + 1, motif) < 4 * motifs)
+      refuse("motifs", std::to_string(motifs), "too few different keys of full length");
+    if (length < 4 * motif) refuse("length", std::to_string(length), "at least 4 motif is needed");
+  }
+
+  TaskInfo info() const override {
+    TaskInfo out;
+    out.target = Target::positions;
+    out.vocab = vocabulary + 2;
+    out.classes = vocabulary;
+    out.max_length = length;
+    out.about = "the value motif of a key motif seen before (MAD: fuzzy in-context recall)";
+    out.references = {{"chance", "uniform guess of a value symbol", 2.0 / vocabulary, "1 / value symbols"},
+                      {"ceiling", "looks the motifs up", 1, "exact"}};
+    add_mad_scores(out.references, &MadScores::fuzzy);
+    out.marks = {"label", {"recall"}};
+    return out;
+  }
+
+  void example(Split split, Index index, Example& out) const override {
+    Rng rng = keyed_draws(split, index);
+    std::vector<Motif> keys, values;
+    while (size(keys) < motifs) {  // a short key that is taken is drawn again at full length: short ones may have run out
+      Motif key = draw(rng, keys.empty() ? motif : 1 + below(rng, motif), 2);
+      while (std::find(keys.begin(), keys.end(), key) != keys.end()) key = draw(rng, motif, 2);
+      keys.push_back(std::move(key));
+    }
+    for (int i = 0; i < motifs; ++i) values.push_back(draw(rng, 1 + below(rng, motif), 2 + vocabulary / 2));
+    // From the back: the query, then pairs while they fit, the first key of the list somewhere among them, blanks in front.
+    std::vector<int> order;
+    int used = size(keys[0]) + size(values[0]);
+    for (int next = 0; used + size(keys[at(next)]) + size(values[at(next)]) <= length; next = below(rng, motifs)) {
+      order.push_back(next);
+      used += size(keys[at(next)]) + size(values[at(next)]);
+    }
+    std::swap(order.front(), order[at(below(rng, size(order)))]);
+    order.push_back(0);
+    out.clear();
+    out.tokens.assign(at(length - used), 1);
+    out.targets.assign(out.tokens.size(), -1), out.marks = out.targets;
+    std::vector<char> seen(at(motifs), 0);
+    for (const int k : order) {
+      const Motif &key = keys[at(k)], &value = values[at(k)];
+      const bool counts = seen[at(k)] && size(key) == motif;
+      seen[at(k)] = 1;
+      out.tokens.insert(out.tokens.end(), key.begin(), key.end());
+      out.targets.resize(out.tokens.size() - 1, -1), out.marks.resize(out.tokens.size() - 1, -1);
+      for (const std::int32_t symbol : value) {
+        out.targets.push_back(counts ? symbol - 2 : -1), out.marks.push_back(counts ? 0 : -1);
+        out.tokens.push_back(symbol);
+      }
+      out.targets.push_back(-1), out.marks.push_back(-1);
+      out.targets.resize(out.tokens.size()), out.marks.resize(out.tokens.size());
+    }
+    if (split == Split::train && labels == "all")
+      for (std::size_t t = 0; t + 1 < out.tokens.size(); ++t) out.targets[t] = out.tokens[t + 1] > 1 ? out.tokens[t + 1] - 2 : -1;
+  }
+
+  std::string show(const Example& e) const override {
+    std::string out;
+    for (std::size_t t = 0; t < e.tokens.size(); ++t) {
+      const int id = e.tokens[t] - 2, half = vocabulary / 2;
+      const bool key = id<half, was_key = t> 0 && e.tokens[t - 1] - 2 < half;
+      if (key && !was_key) out += ' ';
+      out += id < 0 ? "." : (key ? "k" : "v") + std::to_string(key ? id : id - half);
+      if (e.marks[t] == 0) out += '?';
+    }
+    return out + " -> the symbols after ?";
+  }
+
+ private:
+  template <class T>
+  static int size(const std::vector<T>& v) {
+    return static_cast<int>(v.size());
+  }
+  // n different symbols of the half that begins at id `first`.
+  Motif draw(Rng& rng, int n, std::int32_t first) const {
+    Motif out;
+    different(rng, vocabulary / 2, n, out);
+    for (std::int32_t& s : out) s += first;
+    return out;
+  }
+};
+SSM_TASK(MadFuzzyRecall, "mad_fuzzy_recall");
+
+}  // namespace ssm::mad_fuzzy_recall

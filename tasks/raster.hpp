@@ -1,0 +1,85 @@
+// raster.hpp - the little of an image library that the drawn tasks need: thick lines, discs, and Lanczos reduction as Pillow does them.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace ssm {
+
+// Grey values 0..255, row-major.
+struct Raster {
+  int width = 0, height = 0;
+  std::vector<std::uint8_t> pixels;
+  Raster(int w, int h) : width(w), height(h), pixels(static_cast<std::size_t>(w) * static_cast<std::size_t>(h)) {}
+  std::uint8_t& operator()(int x, int y) {
+    return pixels[static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + static_cast<std::size_t>(x)];
+  }
+  std::uint8_t operator()(int x, int y) const { return const_cast<Raster&>(*this)(x, y); }
+};
+
+// A line of integer end points: Bresenham for width 1, else all pixels inside the rectangle of that width, corners at whole pixels.
+inline void draw_line(Raster& to, int x0, int y0, int x1, int y1, int width) {
+  const int dx = x1 - x0, dy = y1 - y0;
+  const auto set = [&](int x, int y) {
+    if (x >= 0 && y >= 0 && x < to.width && y < to.height) to(x, y) = 255;
+  };
+  if (width <= 1 || (dx == 0 && dy == 0)) {
+    const int steps_x = std::abs(dx), steps_y = std::abs(dy), sx = dx < 0 ? -1 : 1, sy = dy < 0 ? -1 : 1;
+    for (int x = x0, y = y0, error = steps_x - steps_y;;) {
+      set(x, y);
+      if (x == x1 && y == y1) return;
+      const int twice = 2 * error;
+      if (twice > -steps_y) error -= steps_y, x += sx;
+      if (twice < steps_x) error += steps_x, y += sy;
+    }
+  }
+  const double length = std::hypot(dx, dy), half = (width - 1) / 2.0;
+  const double less = std::ceil(half - .5) / length, more = std::floor(half + .5) / length;  // the two sides of an even width differ
+  const auto down = [](double v) { return static_cast<int>(v >= 0 ? std::ceil(v - .5) : std::floor(v + .5)); };
+  const auto up = [](double v) { return static_cast<int>(v >= 0 ? std::floor(v + .5) : std::ceil(v - .5)); };
+  const int px[4] = {x0 - down(less * dy), x1 - down(less * dy), x1 + down(more * dy), x0 + down(more * dy)};
+  const int py[4] = {y0 + up(more * dx), y1 + up(more * dx), y1 - up(less * dx), y0 - up(less * dx)};
+  for (int y = *std::min_element(py, py + 4); y <= *std::max_element(py, py + 4); ++y)
+    for (int x = *std::min_element(px, px + 4); x <= *std::max_element(px, px + 4); ++x) {
+      int left = 0, right = 0;
+      for (int i = 0; i < 4; ++i) {
+        const int k = (i + 1) % 4, cross = (px[k] - px[i]) * (y - py[i]) - (py[k] - py[i]) * (x - px[i]);
+        left += cross > 0, right += cross < 0;
+      }
+      if (left == 0 || right == 0) set(x, y);
+    }
+}
+
+// Lanczos (a = 3) reduction to w x h: horizontally, then vertically, rounded to 8 bits after each pass.
+inline Raster lanczos(const Raster& from, int w, int h) {
+  const auto kernel = [](double x) {
+    constexpr double pi = 3.141592653589793238463;
+    x = std::abs(x);
+    if (x < 1e-12) return 1.0;
+    return x < 3 ? 3 * std::sin(pi * x) * std::sin(pi * x / 3) / (pi * pi * x * x) : 0.0;
+  };
+  const auto pass = [&](const Raster& in, int out_size, bool horizontal) {
+    const int in_size = horizontal ? in.width : in.height, lines = horizontal ? in.height : in.width;
+    Raster out(horizontal ? out_size : in.width, horizontal ? in.height : out_size);
+    const double scale = static_cast<double>(in_size) / out_size, stretch = std::max(scale, 1.0);
+    std::vector<double> weights;
+    for (int o = 0; o < out_size; ++o) {
+      const double centre = (o + .5) * scale;
+      const int first = std::max(0, static_cast<int>(centre - 3 * stretch + .5));
+      const int last = std::min(in_size, static_cast<int>(centre + 3 * stretch + .5));
+      weights.clear();
+      double sum = 0;
+      for (int i = first; i < last; ++i) weights.push_back(kernel((i - centre + .5) / stretch)), sum += weights.back();
+      for (int l = 0; l < lines; ++l) {
+        double value = .5;
+        for (int i = first; i < last; ++i) value += weights[static_cast<std::size_t>(i - first)] / sum * (horizontal ? in(i, l) : in(l, i));
+        (horizontal ? out(o, l) : out(l, o)) = static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0));
+      }
+    }
+    return out;
+  };
+  return pass(pass(from, w, true), h, false);
+}
+
+}  // namespace ssm

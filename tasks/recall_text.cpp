@@ -1,0 +1,180 @@
+// recall_text.cpp - a character language model whose entropy is known, with records that only a long memory can predict.
+//
+//   words of a 2,000-word lexicon, probability proportional to 1 / (rank + 2.7), each followed by a blank; in front of a word with
+//   probability `records` a record `@nn:vvv ` instead: a name of 128 and a value of 16^3
+//   name: for a wanted gap g = 2^U(5,16) the name whose last mention is nearest to g in log scale; one never mentioned counts as 2^16
+//   value: that of the last mention; fresh at the first mention and with probability `redefine`, then marked with ! instead of @
+//
+// Every position is labelled with the next character. A value character costs 4 bits more where its last mention is out of memory; the
+// marks show the loss per octave of that gap: the effective context length in one curve. Ids: 0 padding, 1.. the alphabet below.
+#include <array>
+#include <cstring>
+
+#include "generated.hpp"
+#include "lexicon.hpp"
+
+namespace ssm::recall_text {
+
+namespace {
+constexpr int lexicon_size = 2000, names = 128, gap_low = 32, octave_count = 12;
+constexpr const char* alphabet = " abcdefghijklmnopqrstuvwxyz@!:0123456789ABCDEFGHIJKLMNOP";
+}  // namespace
+
+struct RecallText final : GeneratedTask {
+  int length = 2048;
+  double records = .05, redefine = .05;
+  std::vector<std::string> words;
+  std::vector<double> cumulative;
+  std::array<std::int32_t, 256> id{};
+  double bits_per_word = 0, characters_per_word = 0;
+
+  RecallText() { open(0); }  // the references need the lexicon
+
+  void knobs(Knobs& k) override {
+    k("length", length, {256, 1024, 2048, 16384}).range(64, 1 << 22).note("characters of a window; gaps reach as far as it");
+    k("records", records, {0, .05, .2}).range(0, .9).note("probability of a record at a word boundary");
+    k("redefine", redefine, {.05}).range(0, 1).note("probability that a name gets a new value");
+    size_knobs(k);
+  }
+  void check() override {
+    for (int i = 0; alphabet[i]; ++i) id[static_cast<unsigned char>(alphabet[i])] = 1 + i;
+    words = lexicon(lexicon_size, "recall_text");
+    cumulative.clear(), bits_per_word = characters_per_word = 0;
+    double sum = 0;
+    for (int i = 0; i < lexicon_size; ++i) cumulative.push_back(sum += 1 / (i + 2.7));
+    for (int i = 0; i < lexicon_size; ++i) {
+      const double p = 1 / (i + 2.7) / sum;
+      cumulative[at(i)] /= sum;
+      bits_per_word -= p * std::log2(p);
+      characters_per_word += p * static_cast<double>(words[at(i)].size() + 1);
+    }
+  }
+
+  TaskInfo info() const override {
+    TaskInfo out;
+    out.target = Target::positions;
+    out.vocab = 1 + static_cast<int>(std::strlen(alphabet));
+    out.classes = out.vocab - 1;
+    out.max_length = length;
+    out.metric = "bits";
+    out.about = "character language model of known entropy with recall records; metric: bits per character";
+    out.references = {{"chance", "uniform guess", std::log2(out.classes), "log2 of the alphabet"},
+                      {"ceiling", "knows the lexicon: characters of words", word_floor(), "entropy of the lexicon / mean word length"}};
+    out.marks = {"characters", {"words", "new value"}};
+    for (const std::string& o : octaves(gap_low, gap_low << (octave_count - 1))) out.marks.labels.push_back("value, gap " + o);
+    return out;
+  }
+
+  void example(Split split, Index index, Example& out) const override {
+    struct Name {
+      int last = -1;  // position of the last mention
+      char value[4] = "";
+    };
+    static thread_local std::vector<Name> all;
+    static thread_local std::string text;
+    static thread_local std::vector<std::int32_t> kind;
+    Rng rng = keyed_draws(split, index);
+    all.assign(names, {}), text.clear(), kind.clear();
+    while (static_cast<int>(text.size()) <= length) {
+      if (rng.uniform() >= records) {
+        const auto rank = std::lower_bound(cumulative.begin(), cumulative.end(), rng.uniform()) - cumulative.begin();
+        text += words[at(std::min<Index>(rank, lexicon_size - 1))], text += ' ';
+        kind.resize(text.size(), 0);
+        continue;
+      }
+      const double wanted = 5 + 11 * rng.uniform();
+      const int now = static_cast<int>(text.size());
+      int chosen = 0;
+      double best = 1e9;
+      const int offset = below(rng, names);
+      for (int i = 0; i < names; ++i) {
+        const int n = (i + offset) % names;
+        const double distance = std::abs((all[at(n)].last < 0 ? 16 : std::log2(now - all[at(n)].last)) - wanted);
+        if (distance < best) best = distance, chosen = n;
+      }
+      Name& record = all[at(chosen)];
+      const bool known = record.last >= 0, fresh = !known || rng.uniform() < redefine;
+      if (fresh)
+        for (int i = 0; i < 3; ++i) record.value[i] = "0123456789ABCDEF"[below(rng, 16)];
+      text += fresh ? '!' : '@';
+      text += static_cast<char>('A' + chosen / 8), text += static_cast<char>('0' + chosen % 8), text += ':', text += record.value,
+          text += ' ';
+      kind.resize(text.size(), -1);
+      const std::int32_t mark =
+          fresh ? 1 : 2 + std::min<std::int32_t>(octave_of(std::max(now - record.last, gap_low), gap_low), octave_count - 1);
+      for (int i = 4; i < 7; ++i) kind[at(now + i)] = mark;
+      record.last = now;
+    }
+    out.clear();
+    for (std::size_t t = 0; t < at(length); ++t) {
+      out.tokens.push_back(id[static_cast<unsigned char>(text[t])]);
+      out.targets.push_back(id[static_cast<unsigned char>(text[t + 1])] - 1);
+      out.marks.push_back(kind[t + 1]);
+    }
+  }
+
+  std::vector<Statistic> statistics() const override {
+    std::vector<Statistic> out = {
+        {"characters of words, as share", words_share(), .015,
+         [](const Example& e) { return double(std::count(e.marks.begin(), e.marks.end(), 0)) / double(e.marks.size()); }},
+        {"blanks in words", 1 / characters_per_word, .002,
+         [this](const Example& e) {
+           double blanks = 0, all = 0;
+           for (std::size_t t = 0; t < e.marks.size(); ++t)
+             if (e.marks[t] == 0) ++all, blanks += e.targets[t] == id[' '] - 1;
+           return blanks / all;
+         }},
+        {"oracle: bits per character of words", word_floor(), .01, [this](const Example& e) { return word_bits(e); }}};
+    if (records > 0)
+      out.push_back({"oracle: repeated values are those of the last mention", 1, 0, [this](const Example& e) { return value_recall(e); }});
+    return out;
+  }
+
+  std::string show(const Example& e) const override {
+    std::string out;
+    for (const std::int32_t t : e.tokens) out += alphabet[t - 1];
+    return out + "-> the next character everywhere";
+  }
+
+ private:
+  // A word is chosen instead of a record with probability 1 - records: -log2(1 - records) bits more at its first character.
+  double word_floor() const { return (bits_per_word - std::log2(1 - records)) / characters_per_word; }
+  double words_share() const { return (1 - records) * characters_per_word / ((1 - records) * characters_per_word + 8 * records); }
+
+  // -log2 p of the whole words of the window per character.
+  double word_bits(const Example& e) const {
+    double bits = 0, characters = 0;
+    std::string word;
+    bool whole = false;  // the first word's beginning is no label
+    for (std::size_t t = 0; t < e.targets.size(); ++t) {
+      const char c = alphabet[e.targets[t]];
+      if (c != ' ') {
+        word += e.marks[t] == 0 ? c : '@';
+        continue;
+      }
+      const auto rank = std::find(words.begin(), words.end(), word) - words.begin();
+      if (whole && rank < lexicon_size) {
+        bits -= std::log2((1 - records) * (cumulative[at(rank)] - (rank ? cumulative[at(rank - 1)] : 0)));
+        characters += static_cast<double>(word.size() + 1);
+      }
+      whole = true, word.clear();
+    }
+    return bits / characters;
+  }
+
+  // Share of the labels marked as repeated values that a look at the last record of the same name predicts.
+  double value_recall(const Example& e) const {
+    double right = 0, all = 0;
+    const auto& x = e.tokens;
+    for (std::size_t t = 6; t < x.size(); ++t) {
+      if (e.marks[t] < 2 || x[t] != id[':']) continue;  // t is the colon, so the label is the first value character
+      std::size_t s = t - 1;
+      while (--s > 3 && !(x[s] == id[':'] && x[s - 1] == x[t - 1] && x[s - 2] == x[t - 2])) {}
+      ++all, right += x[s] == id[':'] && x[s + 1] - 1 == e.targets[t];
+    }
+    return all > 0 ? right / all : std::nan("");
+  }
+};
+SSM_TASK(RecallText, "recall_text");
+
+}  // namespace ssm::recall_text
