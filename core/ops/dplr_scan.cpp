@@ -7,7 +7,7 @@
 
 #include "error.hpp"
 #include "ops/dplr_scan.hpp"
-#include "ops/dplr_scan_kernels.hpp"
+#include "ops/dplr_scan_back.hpp"
 
 namespace ssm {
 namespace dplr_scan_op {
