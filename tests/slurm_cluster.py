@@ -97,7 +97,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-SchedulerParameters=sched_min_interval=100000,batch_sched_delay=1
+SchedulerParameters=sched_interval=2,sched_min_interval=100000,batch_sched_delay=1
 SchedulerType=sched/builtin
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
