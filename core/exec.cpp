@@ -46,6 +46,7 @@ Device::Device(int wanted, const std::string& gemm) {
   if (wanted < 0 || (cores > 0 && wanted > cores))
     throw BadInput("run.threads = " + std::to_string(wanted) + ": allowed is 0 (all) to " + std::to_string(cores) +
                    ", the cores of this machine");
+  timing_method = kOnHost ? "steady_clock, fence before and after each sample" : "device events on the run's stream around each sample";
   set_gemm_precision(gemm);
   need_device();
   Kokkos::InitializationSettings settings;
@@ -57,6 +58,11 @@ Device::Device(int wanted, const std::string& gemm) {
   SSM_GPU(Stream_t) stream = nullptr;
   gpu_check(SSM_GPU(StreamCreateWithFlags)(&stream, SSM_GPU(StreamNonBlocking)), "stream");
   stream_ = stream;
+  for (void*& event : events_) {
+    SSM_GPU(Event_t) made = nullptr;
+    gpu_check(SSM_GPU(EventCreate)(&made), "event");
+    event = made;
+  }
   exec_.reset(new Exec{ExecSpace(stream)});
 #else
   exec_ = std::make_unique<Exec>();
@@ -83,11 +89,36 @@ Device::Device(int wanted, const std::string& gemm) {
 Device::~Device() {
   exec_.reset();
 #if defined(SSM_GPU)
+  for (void* event : events_)
+    if (event) (void)SSM_GPU(EventDestroy)(static_cast<SSM_GPU(Event_t)>(event));
   if (stream_) (void)SSM_GPU(StreamDestroy)(static_cast<SSM_GPU(Stream_t)>(stream_));
 #endif
   Kokkos::finalize();
 }
 
 void Device::fence(const char* why) { exec_->space.fence(why); }
+
+void Device::start_clock() {
+  fence("ssm::clock: start");
+#if defined(SSM_GPU)
+  gpu_check(SSM_GPU(EventRecord)(static_cast<SSM_GPU(Event_t)>(events_[0]), gpu_stream(*exec_)), "event");
+#else
+  started_ = std::chrono::steady_clock::now();
+#endif
+}
+
+double Device::stop_clock() {
+#if defined(SSM_GPU)
+  const auto last = static_cast<SSM_GPU(Event_t)>(events_[1]);
+  gpu_check(SSM_GPU(EventRecord)(last, gpu_stream(*exec_)), "event");
+  gpu_check(SSM_GPU(EventSynchronize)(last), "event");
+  float milliseconds = 0;
+  gpu_check(SSM_GPU(EventElapsedTime)(&milliseconds, static_cast<SSM_GPU(Event_t)>(events_[0]), last), "event");
+  return 1e-3 * static_cast<double>(milliseconds);
+#else
+  fence("ssm::clock: stop");
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+#endif
+}
 
 }  // namespace ssm

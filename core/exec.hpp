@@ -1,5 +1,6 @@
 // exec.hpp - the life of the device: starts Kokkos, owns one private instance, says what it is.
 #pragma once
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -18,13 +19,20 @@ class Device {
   Exec& exec() { return *exec_; }
   void fence(const char* why);
 
+  // Seconds between the two calls: events on the stream of a GPU, the steady clock around fences on a CPU. `timing_method` says which.
+  void start_clock();
+  double stop_clock();
+  std::string timing_method;
+
   std::string backend, name, driver, runtime;  // "OpenMP", "Intel(R) Xeon(R)", ...
   std::string kokkos_version, kokkos_configuration;
   int threads = 1;
 
  private:
   std::unique_ptr<Exec> exec_;
-  void* stream_ = nullptr;  // a GPU's: ours alone, so that a step can be captured and waits for nobody
+  std::chrono::steady_clock::time_point started_;
+  // A GPU's: a stream of our own, so that a step can be captured and waits for nobody, and two events.
+  void *stream_ = nullptr, *events_[2] = {nullptr, nullptr};
 };
 
 }  // namespace ssm

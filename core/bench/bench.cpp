@@ -33,6 +33,7 @@ struct Silent final : benchmark::BenchmarkReporter {
 // What one case left behind.
 struct Outcome {
   std::string state = "skipped", reason = "left out by the benchmark filter";
+  std::string path;                                    // "graph of 312 nodes", "eager: <why>"
   std::map<std::string, std::vector<double>> seconds;  // by part
   std::map<std::string, Work> part_work;
   double first_call = 0;
@@ -75,7 +76,7 @@ class Bench {
   void ceilings() {
     for (const Ceiling& c : measure_ceilings(device_)) {
       const std::string path = "ceiling_" + c.name;
-      record_.timing(path, {c.seconds, kTimingMethod, 1, c.seconds.front()});
+      record_.timing(path, {c.seconds, device_.timing_method, 1, c.seconds.front()});
       record_.tree().set("/timing/" + path, "work", c.work);
       record_.tree().set("/timing/" + path, "work_units", c.unit);
     }
@@ -162,7 +163,7 @@ class Bench {
       });
       state.SetIterationTime(pass);
     }
-    out.high_water = watched().peak - before;
+    out.high_water = watched().peak - before, out.path = c.level == "op" ? "eager: op by op" : rig->replay.path();
     for (const auto& [part, samples] : out.seconds)
       if (c.level != "op" && quartiles(samples).unstable()) out.state = "unstable", out.reason = spread(samples);
     if (out.state == "unstable") state.SetLabel("UNSTABLE: " + out.reason);
@@ -197,11 +198,12 @@ class Bench {
                         {"bytes", out.work.bytes, "B"},
                         {"planned", out.planned, "B"},
                         {"high_water", out.high_water, "B"},
+                        {"path", out.path},
                         {"state", out.state},
                         {"reason", out.reason}});
     for (const auto& [part, samples] : out.seconds) {
       const std::string phase = c.name() + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
-      record_.timing(phase, {samples, kTimingMethod, out.warmup, part == "all" ? out.first_call : 0});
+      record_.timing(phase, {samples, device_.timing_method, out.warmup, part == "all" ? out.first_call : 0});
       for (const auto& [name, value] :
            std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
         tree.set(path, name, value);

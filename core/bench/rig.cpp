@@ -79,7 +79,7 @@ struct MixerRig : Rig {
     if (mode != Mode::train) net->prepare(r);
     if (mode == Mode::stream) net->reset(r);
   }
-  void call(Run& r) override {
+  void launch(Run& r) override {
     if (mode == Mode::stream) return net->step(r);
     net->forward(r);
     if (mode == Mode::train) net->backward(r);
@@ -151,9 +151,9 @@ struct StepRig final : Rig {
     }
     batch.tokens_real = batch.tokens_padded = tokens;
   }
-  void call(Run& r) override {
+  void load(Run& r) override { net->load(r, batch); }
+  void launch(Run& r) override {
     optimizer->begin_step(r);
-    net->load(r, batch);
     net->net.forward(r);
     net->net.backward(r);
     net->net.advance(r);
@@ -169,9 +169,12 @@ std::string BenchCase::name() const {
 }
 
 std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& device) {
-  if (c.level == "op") return std::make_unique<OpRig>(c, config.variant_knobs, device);
-  if (c.level == "step") return std::make_unique<StepRig>(c, config, device);
-  return std::make_unique<MixerRig>(c, config.variant_knobs, device);
+  std::unique_ptr<Rig> rig;
+  if (c.level == "op") rig = std::make_unique<OpRig>(c, config.variant_knobs, device);
+  else if (c.level == "step") rig = std::make_unique<StepRig>(c, config, device);
+  else rig = std::make_unique<MixerRig>(c, config.variant_knobs, device);
+  rig->replay = Replay(config.run.graph);
+  return rig;
 }
 
 }  // namespace ssm

@@ -8,6 +8,7 @@
 #include "config.hpp"
 #include "exec.hpp"
 #include "net.hpp"
+#include "train/replay.hpp"
 
 namespace ssm {
 
@@ -21,7 +22,14 @@ struct BenchCase {
 
 struct Rig {
   virtual ~Rig() = default;
-  virtual void call(Run& r) = 0;  // launches one pass; does not wait
+  virtual void load(Run&) {}        // what precedes a pass outside of the graph
+  virtual void launch(Run& r) = 0;  // launches one pass; does not wait
+  // One pass as a run would make it: a graph where the backend has them.
+  void call(Run& r) {
+    load(r);
+    replay(r, [&] { launch(r); });
+  }
+  Replay replay;
   // Launches one pass part by part; around(name, launch) decides when each is launched. Rigs of one part have one.
   using Around = std::function<void(const std::string& part, const std::function<void()>& launch)>;
   virtual void parts(Run& r, const Around& around) {

@@ -1,7 +1,6 @@
 // timer.hpp - the clock of the benchmarks and what a sample of times says.
 #pragma once
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 #include "exec.hpp"
@@ -11,13 +10,10 @@ namespace ssm {
 // Seconds from `f` being launched until the device has finished it.
 template <class F>
 double seconds_of(Device& device, const F& f) {
-  device.fence("bench: before");
-  const auto start = std::chrono::steady_clock::now();
+  device.start_clock();
   f();
-  device.fence("bench: after");
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return device.stop_clock();
 }
-constexpr const char* kTimingMethod = "steady_clock, device fence before and after each sample";
 
 struct Quartiles {
   double low = 0, median = 0, high = 0;
