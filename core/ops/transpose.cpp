@@ -41,63 +41,58 @@ struct Transpose final : Op {
   }
 };
 
-// y_t = x_{length-1-t} for t < length; positions of padding keep their place. Its own inverse and its own adjoint.
-struct Reverse final : Op {
+// Ops along time that are their own adjoint.
+struct SelfAdjoint : Op {
   Tensor x, y;
-  Reverse(Net& net, Tensor x_) : Op(net), x(in(x_, drop)), y(out(x_, drop)) {}
-  const char* name() const override { return "reverse"; }
-
-  void forward(const Run& r) override { apply("ssm::reverse", r, v(x), {v(y), false}); }
-  void backward(const Run& r) override { apply("ssm::reverse_backward", r, d(y), g(x)); }
-
-  void apply(const char* label, const Run& r, const Real* from, Grad to) {
-    const Index T = x.T(), D = x.D();
-    const std::int32_t* lengths = n.batch.lengths;
-    if (x.order == Order::BTD)
-      each_row(
-          label, r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-            const Index b = row / T, t = row - b * T, length = lengths ? lengths[b] : T, s = t < length ? length - 1 - t : t;
-            to(row * D + c, from[(b * T + s) * D + c]);
-          });
-    else
-      each_row(
-          label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
-            const Index length = lengths ? lengths[row / D] : T;
-            to(row * T + t, from[row * T + (t < length ? length - 1 - t : t)]);
-          });
-  }
+  SelfAdjoint(Net& net, Tensor x_) : Op(net), x(in(x_, drop)), y(out(x_, drop)) {}
+  virtual void apply(const Run& r, const Real* from, Grad to) = 0;
+  void forward(const Run& r) override { apply(r, v(x), {v(y), false}); }
+  void backward(const Run& r) override { apply(r, d(y), g(x)); }
   Cost cost() const override {
     const double bytes = 2.0 * sizeof(Real) * static_cast<double>(x.size());
     return {{0, 0, bytes}, {0, 0, bytes}};
   }
 };
 
-struct MaskPadding final : Op {
-  Tensor x, y;
-  MaskPadding(Net& net, Tensor x_) : Op(net), x(in(x_, drop)), y(out(x_, drop)) {}
-  const char* name() const override { return "mask_padding"; }
-
-  void forward(const Run& r) override { apply("ssm::mask_padding", r, v(x), {v(y), false}); }
-  void backward(const Run& r) override { apply("ssm::mask_padding_backward", r, d(y), g(x)); }
-
-  void apply(const char* label, const Run& r, const Real* from, Grad to) {
+// y_t = x_{length-1-t} for t < length; positions of padding keep their place.
+struct Reverse final : SelfAdjoint {
+  using SelfAdjoint::SelfAdjoint;
+  const char* name() const override { return "reverse"; }
+  void apply(const Run& r, const Real* from, Grad to) override {
     const Index T = x.T(), D = x.D();
     const std::int32_t* lengths = n.batch.lengths;
     if (x.order == Order::BTD)
       each_row(
-          label, r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+          "ssm::reverse", r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+            const Index b = row / T, t = row - b * T, length = lengths ? lengths[b] : T, s = t < length ? length - 1 - t : t;
+            to(row * D + c, from[(b * T + s) * D + c]);
+          });
+    else
+      each_row(
+          "ssm::reverse", r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
+            const Index length = lengths ? lengths[row / D] : T;
+            to(row * T + t, from[row * T + (t < length ? length - 1 - t : t)]);
+          });
+  }
+};
+
+struct MaskPadding final : SelfAdjoint {
+  using SelfAdjoint::SelfAdjoint;
+  const char* name() const override { return "mask_padding"; }
+  void apply(const Run& r, const Real* from, Grad to) override {
+    const Index T = x.T(), D = x.D();
+    const std::int32_t* lengths = n.batch.lengths;
+    if (x.order == Order::BTD)
+      each_row(
+          "ssm::mask_padding", r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
             const bool valid = !lengths || row % T < lengths[row / T];
             to(row * D + c, valid ? from[row * D + c] : Real(0));
           });
     else
       each_row(
-          label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
+          "ssm::mask_padding", r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) {
             to(row * T + t, !lengths || t < lengths[row / D] ? from[row * T + t] : Real(0));
           });
-  }
-  Cost cost() const override {
-    const double bytes = 2.0 * sizeof(Real) * static_cast<double>(x.size());
-    return {{0, 0, bytes}, {0, 0, bytes}};
   }
 };
 
