@@ -1,69 +1,96 @@
-// test_oracle.cpp - the double build writes outputs and gradients of every mixer case to files in
-// SSM_ORACLE; every other build, on whatever device, computes the same cases from the same numbers, rounded to float, and compares.
-#include <algorithm>
-#include <cstdlib>
-#include <filesystem>
-#include <map>
-
+// test_oracle.cpp - outputs and gradients of every mixer case, and loss and gradients of a model trained for 0, 10, 50 and 100 steps by the
+// double build, computed again by this one.
 #include "mixer_cases.hpp"
-#include "record/build_info.hpp"
-#include "record/tree.hpp"
-#include "testing.hpp"
+#include "oracle.hpp"
+#include "tiny_step.hpp"
 
 namespace ssm {
 namespace {
 
-// Numbers that a float holds: inputs and parameters of both builds.
-std::vector<double> rounded(std::vector<double> x) {
-  for (double& v : x) v = static_cast<double>(static_cast<float>(v));
-  return x;
+double allowed(const std::string& place) {
+  const bool value = place.ends_with("/y") || place.ends_with("/loss");
+  return kDouble ? (value ? 1e-10 : 1e-9) : value ? 1e-5 : 1e-4;
 }
 
-using Outcome = std::map<std::string, std::vector<double>>;  // "y", "dx", "d<parameter>"
-
-Outcome outcome_of(const std::string& variant, const MixerCase& c) {
-  Probe probe(test_device().exec(), mixer_spec(variant, c.knobs, c.shape));
-  for (const ParamInfo& p : probe.params().all()) probe.params().set(p.name, rounded(probe.params().get(p.name)));
-  const Index count = c.shape.B * c.shape.T * c.shape.D;
+Outcome mixers(const std::string& variant) {
   Outcome out;
-  out["y"] = probe.forward({rounded(test_values("oracle x", count))});
-  out["dx"] = probe.backward(rounded(test_values("oracle dy", count)))[0];
-  for (const ParamInfo& p : probe.params().all())
-    if (p.trained) out["d" + p.name] = probe.params().get_grad(p.name);
+  for (const MixerCase& c : mixer_cases(variant)) {
+    Probe probe(test_device().exec(), mixer_spec(variant, c.knobs, c.shape));
+    for (const ParamInfo& p : probe.params().all()) probe.params().set(p.name, rounded(probe.params().get(p.name)));
+    const Index count = c.shape.B * c.shape.T * c.shape.D;
+    const std::string place = "/" + c.label + "/";
+    out[place + "y"] = probe.forward({rounded(test_values("oracle x", count))});
+    out[place + "dx"] = probe.backward(rounded(test_values("oracle dy", count)))[0];
+    for (const ParamInfo& p : probe.params().all())
+      if (p.trained) out[place + "d" + p.name] = probe.params().get_grad(p.name);
+  }
   return out;
 }
 
-std::string place(const MixerCase& c, const std::string& what) { return "/" + c.label + "/" + what; }
-
-void write_oracle(const std::string& variant, const std::string& file) {
-  Tree tree;
-  tree.set("/", "git_sha", std::string(build_info.git_sha));
-  for (const MixerCase& c : mixer_cases(variant))
-    for (auto& [what, values] : outcome_of(variant, c)) tree.put(place(c, what), Array(values));
-  std::filesystem::create_directories(std::filesystem::path(file).parent_path());
-  tree.write(file);
+// Loss and gradients of the step's batch at its present parameters, under /step_<at>/.
+void look(TinyStep& step, int at, Outcome& out) {
+  const std::string place = "/step_" + std::to_string(at) + "/";
+  step.optimizer->begin_step(step.run);
+  step.load();
+  step.net->net.forward(step.run);
+  step.net->net.backward(step.run);
+  test_device().fence("test: gradients of a step");
+  const StepState state = step.optimizer->read_state();
+  out[place + "loss"] = {state.loss_sum / state.valid};
+  for (const ParamInfo& p : step.model.params.all())
+    if (p.trained) out[place + "d" + p.name] = step.model.params.get_grad(p.name);
 }
 
-void compare(const std::string& variant, const std::string& file) {
-  if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
-  const Tree oracle = Tree::read(file);
-  const std::string from = "; the double build's code was " + oracle.get<std::string>("/", "git_sha");
-  for (const MixerCase& c : mixer_cases(variant))
-    for (const auto& [what, values] : outcome_of(variant, c)) {
-      const double allowed = kDouble ? (what == "y" ? 1e-10 : 1e-9) : what == "y" ? 1e-5 : 1e-4;
-      EXPECT_LT(relative_error(values, oracle.numbers(place(c, what))), allowed) << c.label << ": " << what << from;
+const std::vector<int> kMilestones = {0, 10, 50, 100};
+
+void write_steps(const std::string& variant) {
+  TinyStep step(variant, 0);
+  Outcome out;
+  for (int at = 0; at <= kMilestones.back(); ++at) {
+    if (std::find(kMilestones.begin(), kMilestones.end(), at) != kMilestones.end()) {
+      for (const ParamInfo& p : step.model.params.all()) {
+        const std::vector<double> values = rounded(step.model.params.get(p.name));
+        step.model.params.set(p.name, values);
+        out["/step_" + std::to_string(at) + "/p/" + p.name] = values;
+      }
+      look(step, at, out);
     }
+    step();
+    step.draw();
+  }
+  write_oracle(oracle_file("steps", variant), out);
+}
+
+void compare_steps(const std::string& variant) {
+  const Tree oracle = Tree::read(oracle_file("steps", variant));
+  TinyStep step(variant, 0);
+  for (int at = 0; at <= kMilestones.back(); ++at) {
+    if (std::find(kMilestones.begin(), kMilestones.end(), at) != kMilestones.end()) {
+      Outcome out;
+      for (const ParamInfo& p : step.model.params.all())
+        step.model.params.set(p.name, oracle.numbers("/step_" + std::to_string(at) + "/p/" + p.name));
+      look(step, at, out);
+      compare_with_oracle(oracle, out, allowed);
+    }
+    step.draw();
+  }
 }
 
 const AtStart registered([] {
-  for (const std::string& name : VariantRegistry::get().names())
+  for (const std::string& name : VariantRegistry::get().names()) {
     add_test("oracle", name, [=] {
-      const char* folder = std::getenv("SSM_ORACLE");
-      ASSERT_NE(folder, nullptr) << "SSM_ORACLE names the folder that the double build writes, one file a variant";
-      const std::string file = std::string(folder) + "/" + name + ".h5";
-      if (std::getenv("SSM_ORACLE_WRITE")) write_oracle(name, file);
-      else compare(name, file);
+      const std::string file = oracle_file("mixers", name);
+      if (is_oracle()) return write_oracle(file, mixers(name));
+      if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
+      compare_with_oracle(Tree::read(file), mixers(name), allowed);
     });
+    add_test("oracle_steps", name, [=] {
+      if (is_oracle()) return write_steps(name);
+      const std::string file = oracle_file("steps", name);
+      if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
+      compare_steps(name);
+    });
+  }
 });
 
 }  // namespace

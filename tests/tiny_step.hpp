@@ -19,15 +19,15 @@ struct TinyStep {
   HostBatch batch;
   Index batches = 0;
 
-  static ModelConfig config(const std::string& variant) {
+  static ModelConfig config(const std::string& variant, double dropout) {
     ModelConfig c;
     c.variant = variant;
     c.depth = 2;
     c.d_model = 16;
-    c.dropout = 0.1;
+    c.dropout = dropout;
     return c;
   }
-  explicit TinyStep(const std::string& variant) : model(config(variant), task.info(), {}) {
+  explicit TinyStep(const std::string& variant, double dropout = 0.1) : model(config(variant, dropout), task.info(), {}) {
     net = model.make(Mode::train, 3, 24);
     model.params.commit(1, true);
     net->allocate();
