@@ -24,7 +24,7 @@ inline std::vector<double> rounded(std::vector<double> x) {
 }
 
 // Arrays by path in the file: "/defaults_T31/y".
-using Outcome = std::map<std::string, std::vector<double>>;
+using Findings = std::map<std::string, std::vector<double>>;
 
 inline bool is_oracle() { return std::getenv("SSM_ORACLE_WRITE") != nullptr; }
 
@@ -34,18 +34,18 @@ inline std::string oracle_file(const std::string& suite, const std::string& vari
   return std::string(folder) + "/" + suite + "." + variant + ".h5";
 }
 
-inline void write_oracle(const std::string& file, const Outcome& outcome) {
+inline void write_oracle(const std::string& file, const Findings& findings) {
   Tree tree;
   tree.set("/", "git_sha", std::string(build_info.git_sha));
-  for (const auto& [place, values] : outcome) tree.put(place, Array(values));
+  for (const auto& [place, values] : findings) tree.put(place, Array(values));
   std::filesystem::create_directories(std::filesystem::path(file).parent_path());
   tree.write(file);
 }
 
 // Largest allowed difference by path, relative to the largest entry.
-inline void compare_with_oracle(const Tree& oracle, const Outcome& outcome, const std::function<double(const std::string&)>& allowed) {
+inline void compare_with_oracle(const Tree& oracle, const Findings& findings, const std::function<double(const std::string&)>& allowed) {
   const std::string from = "; the double build's code was " + oracle.get<std::string>("/", "git_sha");
-  for (const auto& [place, values] : outcome) EXPECT_LT(relative_error(values, oracle.numbers(place)), allowed(place)) << place << from;
+  for (const auto& [place, values] : findings) EXPECT_LT(relative_error(values, oracle.numbers(place)), allowed(place)) << place << from;
 }
 
 }  // namespace ssm

@@ -12,8 +12,8 @@ double allowed(const std::string& place) {
   return kDouble ? (value ? 1e-10 : 1e-9) : value ? 1e-5 : 1e-4;
 }
 
-Outcome mixers(const std::string& variant) {
-  Outcome out;
+Findings mixers(const std::string& variant) {
+  Findings out;
   for (const MixerCase& c : mixer_cases(variant)) {
     Probe probe(test_device().exec(), mixer_spec(variant, c.knobs, c.shape));
     for (const ParamInfo& p : probe.params().all()) probe.params().set(p.name, rounded(probe.params().get(p.name)));
@@ -28,7 +28,7 @@ Outcome mixers(const std::string& variant) {
 }
 
 // Loss and gradients of the step's batch at its present parameters, under /step_<at>/.
-void look(TinyStep& step, int at, Outcome& out) {
+void look(TinyStep& step, int at, Findings& out) {
   const std::string place = "/step_" + std::to_string(at) + "/";
   step.optimizer->begin_step(step.run);
   step.load();
@@ -45,7 +45,7 @@ const std::vector<int> kMilestones = {0, 10, 50, 100};
 
 void write_steps(const std::string& variant) {
   TinyStep step(variant, 0);
-  Outcome out;
+  Findings out;
   for (int at = 0; at <= kMilestones.back(); ++at) {
     if (std::find(kMilestones.begin(), kMilestones.end(), at) != kMilestones.end()) {
       for (const ParamInfo& p : step.model.params.all()) {
@@ -66,7 +66,7 @@ void compare_steps(const std::string& variant) {
   TinyStep step(variant, 0);
   for (int at = 0; at <= kMilestones.back(); ++at) {
     if (std::find(kMilestones.begin(), kMilestones.end(), at) != kMilestones.end()) {
-      Outcome out;
+      Findings out;
       for (const ParamInfo& p : step.model.params.all())
         step.model.params.set(p.name, oracle.numbers("/step_" + std::to_string(at) + "/p/" + p.name));
       look(step, at, out);
