@@ -116,20 +116,6 @@ TEST(Pathfinder, GeometryOfTheOriginal) {
   EXPECT_LT(.5 + best / (2.0 * n), .60);
 }
 
-// Path-X: pairs that were begun for one image, of 69 images of the original; its spread is that of a geometric law. All 8 distractors fit.
-TEST(Pathfinder, AttemptsOfTheOriginal) {
-  constexpr int n = 60;
-  const pathfinder::Painter painter(pathfinder::level(128, 14), false);
-  Moments attempts, distractors;
-  for (int i = 0; i < n; ++i) {
-    Rng rng(7, 2, std::uint64_t(i));
-    const pathfinder::Scene s = painter.draw(rng);
-    attempts.add(s.attempts), distractors.add(s.distractors);
-  }
-  EXPECT_NEAR(attempts.mean(), 220, 220 * 4 * std::sqrt(1.0 / n + 1.0 / 69));
-  EXPECT_GT(distractors.mean(), 7);
-}
-
 TEST(Pathfinder, LevelsModesAndInputs) {
   for (const char* size : {"64", "128", "256"}) {
     const auto task = open_task("pathfinder", {{"size", size}, {"mode", "fast"}});
