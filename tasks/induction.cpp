@@ -4,6 +4,7 @@
 //   label  = the symbol behind the first trigger
 //
 // Train at 256 and test at any length by changing the knob. Ids: 0 padding, 1..symbols the ordinary symbols, symbols + 1 the trigger.
+#include <algorithm>
 #include <bit>
 
 #include "content.hpp"
@@ -90,6 +91,16 @@ struct Induction final : Task {
     for (int low = 2; low < length; low *= 2)
       out.slices[0].labels.push_back(std::to_string(low) + "-" + std::to_string(std::min(2 * low, length) - 1));
     return out;
+  }
+
+  std::vector<Statistic> statistics() const override {
+    return {{"oracle: looks behind the first trigger", 1, 0,
+             [this](const Example& e) { return double(std::find(e.tokens.begin(), e.tokens.end(), trigger())[1] - 1 == e.targets[0]); }},
+            {"shortcut: the newest symbol (or the answer, where it is that)", 1.0 / symbols + (1 - 1.0 / symbols) / (length - 2), 0,
+             [](const Example& e) { return double(e.tokens[e.tokens.size() - 2] - 1 == e.targets[0]); }},
+            {"trigger in the first half", (length - 2) / 2 / (length - 2.0), 0, [this](const Example& e) {
+               return double(std::find(e.tokens.begin(), e.tokens.end(), trigger()) - e.tokens.begin() < (length - 2) / 2);
+             }}};
   }
 
   std::string show(const Example& e) const override {

@@ -15,7 +15,7 @@ namespace {
 // deeper subtree as a random draw given its operator (tests/listops_ladder.hpp computes it).
 struct Form {
   Grammar grammar;
-  double majority, root_operator;
+  double majority, root_operator, length;
   std::vector<double> ladder;
 };
 
@@ -23,8 +23,8 @@ constexpr const char* measured_by = "48,000 generated trees, tests/test_listops.
 
 const std::vector<Form>& forms() {
   static const std::vector<Form> all = {
-      {{10, 500, 2000}, .168, .361, {.362, .613, .760, .853, .910, .944, .966, .979, .988}},
-      {{6, 100, 250}, .170, .361, {.362, .607, .759, .852, .912}},
+      {{10, 500, 2000}, .168, .361, 1034, {.362, .613, .760, .853, .910, .944, .966, .979, .988}},
+      {{6, 100, 250}, .170, .361, 159, {.362, .607, .759, .852, .912}},
   };
   return all;
 }
@@ -109,6 +109,23 @@ struct ListOps final : Task {
     for (int level = 2; level <= deepest(); ++level) out.slices[1].labels.push_back(std::to_string(level));
     for (int b = 0; b < length_buckets; ++b)
       out.slices[2].labels.push_back(std::to_string(bucket_start(b) + (b ? 1 : 0)) + "-" + std::to_string(bucket_start(b + 1)));
+    return out;
+  }
+
+  std::vector<Statistic> statistics() const override {
+    if (!data_dir.empty()) return {};
+    std::vector<Statistic> out = {
+        {"oracle: evaluates it", 1, 0, [](const Example& e) { return double(evaluate(e.tokens).label == e.targets[0]); }}};
+    for (const Form& f : forms()) {
+      if (f.grammar.depth != grammar.depth || f.grammar.min_length != grammar.min_length || f.grammar.max_length != grammar.max_length)
+        continue;
+      out.push_back({"label 0", f.majority, .005, [](const Example& e) { return double(e.targets[0] == 0); }});
+      out.push_back({"shortcut: MIN 0, MAX 9, MED 4, SM 0", f.root_operator, .01, [](const Example& e) {
+                       const int guess = e.tokens[0] == op_max ? 9 : e.tokens[0] == op_med ? 4 : 0;
+                       return double(guess == e.targets[0]);
+                     }});
+      out.push_back({"length", f.length, .01 * f.length, [](const Example& e) { return double(e.tokens.size()); }});
+    }
     return out;
   }
 

@@ -87,6 +87,12 @@ struct MadFuzzyRecall final : GeneratedTask {
       for (std::size_t t = 0; t + 1 < out.tokens.size(); ++t) out.targets[t] = out.tokens[t + 1] > 1 ? out.tokens[t + 1] - 2 : -1;
   }
 
+  std::vector<Statistic> statistics() const override {
+    return {
+        {"oracle: the value after the last mention of the key", 1, 0, [this](const Example& e) { return recalled(e, true); }},
+        {"shortcut: the first value symbol throughout", 2.0 / vocabulary, .01, [this](const Example& e) { return recalled(e, false); }}};
+  }
+
   std::string show(const Example& e) const override {
     std::string out;
     for (std::size_t t = 0; t < e.tokens.size(); ++t) {
@@ -110,6 +116,26 @@ struct MadFuzzyRecall final : GeneratedTask {
     different(rng, vocabulary / 2, n, out);
     for (std::int32_t& s : out) s += first;
     return out;
+  }
+
+  bool is_key(std::int32_t token) const { return token > 1 && token < 2 + vocabulary / 2; }
+
+  // Share of the marked labels that are the next symbol after the last place with the same key and the same part of its value.
+  double recalled(const Example& e, bool look_up) const {
+    const auto& x = e.tokens;
+    double right = 0, all = 0;
+    for (int t = 0; t < length; ++t) {
+      if (e.marks[at(t)] < 0) continue;
+      int begin = t;  // of the key
+      while (!is_key(x[at(begin)])) --begin;
+      while (is_key(x[at(begin)])) --begin;
+      const int n = t - begin;
+      int s = t - 1;
+      while (s >= n && !(std::equal(&x[at(s - n + 1)], &x[at(s)] + 1, &x[at(begin + 1)]) && !is_key(x[at(s - n)]) && !is_key(x[at(s + 1)])))
+        --s;
+      ++all, right += e.targets[at(t)] == (look_up ? x[at(s + 1)] - 2 : vocabulary / 2);
+    }
+    return all > 0 ? right / all : std::nan("");
   }
 };
 SSM_TASK(MadFuzzyRecall, "mad_fuzzy_recall");

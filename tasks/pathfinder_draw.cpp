@@ -133,10 +133,12 @@ bool Painter::seed(const Margin& m, Point tail, int d, Snake& out) const {
 
 bool Painter::first_two(const Margin& m, Rng& rng, Snake& a, Snake& b) const {
   const auto three_times = [&](auto&& attempt) { return attempt() || attempt() || attempt(); };
+  bool room = true;  // an orientation that fits nowhere is no attempt more: the pair has failed
   const auto first = [&] {
     const int d = below(rng, 360) - 180;
     const std::vector<Point>& free = m.free[at(d + 180)];
-    return !free.empty() && seed(m, free[at(below(rng, static_cast<int>(free.size())))], d, a);
+    room = room && !free.empty();
+    return room && seed(m, free[at(below(rng, static_cast<int>(free.size())))], d, a);
   };
   const auto second = [&] {
     const int d = below(rng, 360) - 180, direction = below(rng, 360);

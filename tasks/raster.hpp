@@ -18,7 +18,7 @@ struct Raster {
   std::uint8_t operator()(int x, int y) const { return const_cast<Raster&>(*this)(x, y); }
 };
 
-// A line of integer end points: Bresenham for width 1, else all pixels inside the rectangle of that width, corners at whole pixels.
+// A line of integer end points: Bresenham for width 1, else the rectangle of that width with its corners at whole pixels.
 inline void draw_line(Raster& to, int x0, int y0, int x1, int y1, int width) {
   const int dx = x1 - x0, dy = y1 - y0;
   const auto set = [&](int x, int y) {
@@ -40,15 +40,19 @@ inline void draw_line(Raster& to, int x0, int y0, int x1, int y1, int width) {
   const auto up = [](double v) { return static_cast<int>(v >= 0 ? std::floor(v + .5) : std::ceil(v - .5)); };
   const int px[4] = {x0 - down(less * dy), x1 - down(less * dy), x1 + down(more * dy), x0 + down(more * dy)};
   const int py[4] = {y0 + up(more * dx), y1 + up(more * dx), y1 - up(less * dx), y0 - up(less * dx)};
-  for (int y = *std::min_element(py, py + 4); y <= *std::max_element(py, py + 4); ++y)
-    for (int x = *std::min_element(px, px + 4); x <= *std::max_element(px, px + 4); ++x) {
-      int left = 0, right = 0;
-      for (int i = 0; i < 4; ++i) {
-        const int k = (i + 1) % 4, cross = (px[k] - px[i]) * (y - py[i]) - (py[k] - py[i]) * (x - px[i]);
-        left += cross > 0, right += cross < 0;
-      }
-      if (left == 0 || right == 0) set(x, y);
+  // Every row is filled from the leftmost to the rightmost crossing of an edge, rounded to the nearest pixels.
+  for (int y = *std::min_element(py, py + 4); y <= *std::max_element(py, py + 4); ++y) {
+    double left = 1e9, right = -1e9;
+    for (int i = 0; i < 4; ++i) {
+      const int k = (i + 1) % 4;
+      if (y < std::min(py[i], py[k]) || y > std::max(py[i], py[k])) continue;
+      const double a = px[i], b = px[k];
+      const bool level = py[i] == py[k];
+      const double crossing = level ? a : a + (b - a) * (y - py[i]) / (py[k] - py[i]);
+      left = std::min({left, crossing, level ? b : crossing}), right = std::max({right, crossing, level ? b : crossing});
     }
+    for (int x = up(left); x <= down(right); ++x) set(x, y);
+  }
 }
 
 // Lanczos (a = 3) reduction to w x h: horizontally, then vertically, rounded to 8 bits after each pass.
@@ -71,9 +75,10 @@ inline Raster lanczos(const Raster& from, int w, int h) {
       weights.clear();
       double sum = 0;
       for (int i = first; i < last; ++i) weights.push_back(kernel((i - centre + .5) / stretch)), sum += weights.back();
+      for (double& weight : weights) weight /= sum;
       for (int l = 0; l < lines; ++l) {
         double value = .5;
-        for (int i = first; i < last; ++i) value += weights[static_cast<std::size_t>(i - first)] / sum * (horizontal ? in(i, l) : in(l, i));
+        for (int i = first; i < last; ++i) value += weights[static_cast<std::size_t>(i - first)] * (horizontal ? in(i, l) : in(l, i));
         (horizontal ? out(o, l) : out(l, o)) = static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0));
       }
     }

@@ -80,6 +80,28 @@ struct SelectiveCopying final : Task {
     return out;
   }
 
+  std::vector<Statistic> statistics() const override {
+    const auto said = [this](const Example& e, bool in_order) {  // share of the answers that are datum m, or the first datum
+      double right = 0;
+      std::size_t m = e.tokens.size() - static_cast<std::size_t>(tokens);
+      std::int32_t first = -1;
+      for (const std::int32_t t : e.tokens) {
+        if (t < data || t == marker()) continue;
+        if (first < 0) first = t - data;
+        right += (in_order ? t - data : first) == e.targets[m++];
+      }
+      return right / tokens;
+    };
+    const double one_datum = 1.0 / tokens + (1 - 1.0 / tokens) / symbols, places = fixed ? 0 : double(length) / (tokens + 1);
+    return {{"oracle: the data in order", 1, 0, [said](const Example& e) { return said(e, true); }},
+            {"shortcut: the first datum throughout", one_datum, 0, [said](const Example& e) { return said(e, false); }},
+            {"noise in front of the first datum", places, 0, [](const Example& e) {
+               double n = 0;
+               while (e.tokens[static_cast<std::size_t>(n)] == noise) ++n;
+               return n;
+             }}};
+  }
+
   std::string show(const Example& e) const override {
     std::string out;
     for (const std::int32_t t : e.tokens) out += t == noise ? ". " : t == marker() ? "? " : std::to_string(t - data) + ' ';

@@ -92,6 +92,17 @@ struct TopicPairs final : Task {
     return out;
   }
 
+  std::vector<Statistic> statistics() const override {
+    std::vector<Statistic> out = {{"same topic", .5, 0, [](const Example& e) { return double(e.targets[0]); }}};
+    if (form == "words")
+      out.push_back({"share of words with a topic", alpha + gamma, 0, [this](const Example& e) {
+                       double n = 0;
+                       for (const std::int32_t t : e.tokens) n += t <= topics * topic_words;
+                       return n / words;
+                     }});
+    return out;
+  }
+
   std::string show(const Example& e) const override {
     return readable(e.tokens) + "| " + readable(e.second) + (e.targets[0] ? "-> same" : "-> different");
   }

@@ -53,6 +53,16 @@ std::string bad_input(Action action) {
 // 4 standard errors of a share p counted on n examples: a right generator misses this once in 16,000 seeds, and the seeds are fixed.
 inline double share_tolerance(double p, double n) { return 4 * std::sqrt(p * (1 - p) / n); }
 
+// The first n training and test examples show what the task says a right generator shows.
+inline void expect_statistics(const std::string& name, const Settings& settings, Index n) {
+  const auto task = open_task(name, settings);
+  const std::vector<Statistic> statistics = task->statistics();
+  EXPECT_FALSE(statistics.empty()) << name;
+  for (const Split split : {Split::train, Split::test})
+    for (const Measured& m : measure(*task, statistics, split, n))
+      EXPECT_TRUE(m.agrees()) << name << ", " << m.name << ": expected " << m.expected << " +- " << m.allowed << ", measured " << m.mean;
+}
+
 // A folder that lives as long as the object.
 struct TemporaryFolder {
   std::filesystem::path path;

@@ -9,13 +9,6 @@ using namespace ssm;
 
 namespace {
 
-void expect_statistics(const std::string& name, const Settings& settings, Index n) {
-  const auto task = open_task(name, settings);
-  for (const Split split : {Split::train, Split::validation})
-    for (const Measured& m : measure(*task, task->statistics(), split, n))
-      EXPECT_TRUE(m.agrees()) << name << ", " << m.name << ": expected " << m.expected << " +- " << m.allowed << ", measured " << m.mean;
-}
-
 double floor_of(const Task& task) {
   for (const Reference& r : task.info().references)
     if (r.kind == "floor") return r.value;

@@ -9,12 +9,6 @@ using namespace ssm;
 
 namespace {
 
-void expect_statistics(const std::string& name, const Settings& settings, Index n) {
-  const auto task = open_task(name, settings);
-  for (const Measured& m : measure(*task, task->statistics(), Split::train, n))
-    EXPECT_TRUE(m.agrees()) << name << ", " << m.name << ": expected " << m.expected << " +- " << m.allowed << ", measured " << m.mean;
-}
-
 // The product table as words of two elements show it.
 std::vector<std::vector<int>> table_of(const char* group, int order) {
   const auto task = open_task("word_problem", {{"group", group}, {"length", "64"}});

@@ -5,12 +5,6 @@ using namespace ssm;
 
 namespace {
 
-void expect_statistics(const std::string& name, const Settings& settings, Index n) {
-  const auto task = open_task(name, settings);
-  for (const Measured& m : measure(*task, task->statistics(), Split::validation, n))
-    EXPECT_TRUE(m.agrees()) << name << ", " << m.name << ": expected " << m.expected << " +- " << m.allowed << ", measured " << m.mean;
-}
-
 bool mentions(const std::string& message, const std::string& part) { return message.find(part) != std::string::npos; }
 
 // The message of opening `name` on `folder`.

@@ -67,17 +67,18 @@ TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
     });
     for (Index i = 0; i < n; ++i) task->example(Split::train, i, forward[std::size_t(i)]);
     worker.join();
-    std::set<std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, std::vector<float>>> seen;
+    using Content = std::tuple<std::vector<std::int32_t>, std::vector<std::int32_t>, std::vector<float>>;
+    std::map<Content, Split> seen;
     for (std::size_t i = 0; i < n; ++i) {
       EXPECT_TRUE(same(forward[i], backward[i])) << i;
-      seen.emplace(forward[i].tokens, forward[i].second, forward[i].features);
+      seen.emplace(Content{forward[i].tokens, forward[i].second, forward[i].features}, Split::train);
     }
     for (const auto& [from, split] :
          {std::pair{task.get(), Split::validation}, {task.get(), Split::test}, {other_seed.get(), Split::train}})
       for (Index i = 0; i < n; ++i) {
         Example& e = forward[0];
         from->example(split, i, e);
-        seen.emplace(e.tokens, e.second, e.features);
+        EXPECT_EQ(seen.emplace(Content{e.tokens, e.second, e.features}, split).first->second, split) << "in two splits";
         for (const std::int32_t t : e.tokens) ASSERT_TRUE(t > 0 && t < info.vocab) << t;
         for (const std::int32_t t : e.second) ASSERT_TRUE(t > 0 && t < info.vocab) << t;
         for (const std::int32_t t : e.targets) ASSERT_TRUE(t >= -1 && t < info.classes) << t;
@@ -97,7 +98,7 @@ TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
           ASSERT_TRUE(e.slices[k] >= 0 && std::size_t(e.slices[k]) < info.slices[k].labels.size()) << info.slices[k].name << e.slices[k];
         EXPECT_NE(task->show(e).find("->"), std::string::npos);
       }
-    EXPECT_EQ(seen.size(), 4u * n);
+    EXPECT_GT(seen.size(), 3.5 * n);  // short sequences of small alphabets may repeat, inside of their split
     EXPECT_GT(task->size(Split::test), 0);
     bool has_chance = false;
     for (const Reference& r : info.references) {
@@ -113,11 +114,8 @@ TEST(Tasks, StatisticsAreAsStated) {
   const std::map<std::string, Index> costly = {{"pathfinder", 60}, {"gabor", 40}, {"strokes", 100}, {"pendulum", 30}};
   for (const std::string& name : generated_tasks()) {
     SCOPED_TRACE(name);
-    const auto task = open_task(name);
     const auto found = costly.find(name);
-    for (const Split split : {Split::train, Split::test})
-      for (const Measured& m : measure(*task, task->statistics(), split, found == costly.end() ? 400 : found->second))
-        EXPECT_TRUE(m.agrees()) << m.name << ": expected " << m.expected << " +- " << m.allowed << ", measured " << m.mean;
+    expect_statistics(name, {}, found == costly.end() ? 400 : found->second);
   }
 }
 
