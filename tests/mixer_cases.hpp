@@ -30,7 +30,7 @@ struct MixerCase {
 
 inline std::vector<MixerCase> mixer_cases(const std::string& name) {
   std::vector<MixerCase> cases;
-  for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) cases.push_back({"defaults_T" + std::to_string(T), {}, {2, T, T > 100 ? 4 : 12}});
+  for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) cases.push_back({"defaults_T" + std::to_string(T), {}, {2, T, 12}});
   Knobs knobs;
   const auto variant = VariantRegistry::get().make(name, "variant");
   variant->knobs(knobs);

@@ -7,10 +7,7 @@
 namespace ssm {
 namespace {
 
-double allowed(const std::string& place) {
-  const bool value = place.ends_with("/y") || place.ends_with("/loss");
-  return kDouble ? (value ? 1e-10 : 1e-9) : value ? 1e-5 : 1e-4;
-}
+bool is_value(const std::string& place) { return place.ends_with("/y") || place.ends_with("/loss"); }
 
 Findings mixers(const std::string& variant) {
   Findings out;
@@ -70,7 +67,7 @@ void compare_steps(const std::string& variant) {
       for (const ParamInfo& p : step.model.params.all())
         step.model.params.set(p.name, oracle.numbers("/step_" + std::to_string(at) + "/p/" + p.name));
       look(step, at, out);
-      compare_with_oracle(oracle, out, allowed);
+      compare_with_oracle(oracle, out, is_value);
     }
     step.draw();
   }
@@ -82,7 +79,7 @@ const AtStart registered([] {
       const std::string file = oracle_file("mixers", name);
       if (is_oracle()) return write_oracle(file, mixers(name));
       if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
-      compare_with_oracle(Tree::read(file), mixers(name), allowed);
+      compare_with_oracle(Tree::read(file), mixers(name), is_value);
     });
     add_test("oracle_steps", name, [=] {
       if (is_oracle()) return write_steps(name);

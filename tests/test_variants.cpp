@@ -91,7 +91,11 @@ void check_views(const std::string& name, const Knob& view) {
     }
     EXPECT_LT(relative_error(y, y0), kDouble ? 1e-10 : 1e-5) << value << " against " << view.values[0];
     ASSERT_EQ(g.size(), g0.size());
-    for (std::size_t k = 0; k < g.size(); ++k) EXPECT_LT(relative_error(g[k], g0[k]), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
+    double largest = 0;
+    for (const auto& one : g0)
+      for (const double v : one) largest = std::max(largest, std::abs(v));
+    for (std::size_t k = 0; k < g.size(); ++k)
+      EXPECT_LT(gradient_error(g[k], g0[k], largest), kDouble ? 1e-9 : 2e-4) << value << ", gradient " << k;
   }
 }
 
@@ -100,7 +104,7 @@ void register_variant(const std::string& name) {
   Knobs knobs;
   variant->knobs(knobs);
   add_test(name, "reference_and_streaming", [=] {
-    for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) check_reference(name, {}, {2, T, T > 100 ? 4 : 12});
+    for (const Index T : {1, 2, 3, 31, 32, 33, 1000}) check_reference(name, {}, {2, T, 12});
   });
   add_test(name, "gradient", [=] { check_op(mixer_case(name, {}, {3, 9, 4})); });
   add_test(name, "gradient_at_all_lengths", [=] {
