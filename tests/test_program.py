@@ -239,6 +239,10 @@ class BadPlaces(Case):
 
 
 class Commands(Case):
+    def test_what_a_build_cannot_do_is_a_result(self):
+        results = self.train(run__gemm="tf32")
+        self.assertEqual(state(results), "skipped")
+
     def test_help(self):
         usage = self.good("--help")
         commands = [line.split()[0] for line in usage.splitlines() if line.startswith("  ")]

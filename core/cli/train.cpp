@@ -1,5 +1,6 @@
 // train.cpp - ssmbench train: one run, one results file.
 #include <cstdio>
+#include <memory>
 
 #include "check.hpp"
 #include "cli/command.hpp"
@@ -13,6 +14,13 @@ namespace ssm {
 
 namespace {
 
+int end_run(Record& record, const Outcome& outcome) {
+  record.end(outcome.state, outcome.reason);
+  std::fprintf(stderr, "%s%s%s  %s\n", outcome.state.c_str(), outcome.reason.empty() ? "" : ": ", outcome.reason.c_str(),
+               record.path().c_str());
+  return 0;
+}
+
 int train(const Arguments& arguments) {
   Config config(arguments.keys);
   config.open_task();
@@ -24,7 +32,13 @@ int train(const Arguments& arguments) {
   record.tree().set("/task", "name", config.task_name);
   record.tree().set("/task", "metric", info.metric);
 
-  Device device(config.run.threads, config.run.gemm);
+  std::unique_ptr<Device> started;
+  try {
+    started = std::make_unique<Device>(config.run.threads, config.run.gemm);
+  } catch (const Unsupported& e) {
+    return end_run(record, {"skipped", e.what()});
+  }
+  Device& device = *started;
   provenance(record.tree(), arguments.argc, arguments.argv,
              {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
               device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
@@ -49,10 +63,7 @@ int train(const Arguments& arguments) {
     }
     throw;
   }
-  record.end(outcome.state, outcome.reason);
-  std::fprintf(stderr, "%s%s%s  %s\n", outcome.state.c_str(), outcome.reason.empty() ? "" : ": ", outcome.reason.c_str(),
-               record.path().c_str());
-  return 0;
+  return end_run(record, outcome);
 }
 
 }  // namespace
