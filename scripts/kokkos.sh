@@ -44,7 +44,7 @@ kokkos_ready() { # true when it is built; leaves the prefix where CMake looks fo
 fetch_kokkos() { # into $SSM_CACHE/source-<hash>/kokkos; pip asks the package for its metadata, hence --no-build-isolation
   local target=$SSM_CACHE/source-${KOKKOS_SHA256:0:12} tmp
   [ ! -e "$target/.complete" ] || { echo "$target/kokkos" && return; }
-  tmp=$(mktemp -d "$SSM_CACHE/fetch.XXXXXX")
+  tmp=$(mktemp -d --tmpdir="$SSM_CACHE")
   .venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --no-build-isolation --no-binary "$KOKKOS_PACKAGE" \
     -d "$tmp" "$KOKKOS_PACKAGE==$KOKKOS_PACKAGE_VERSION" >&2
   local archive=$tmp/$KOKKOS_PACKAGE-$KOKKOS_PACKAGE_VERSION.tar.gz

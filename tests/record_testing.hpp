@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 struct RecordTest : testing::Test {
   fs::path dir;
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "ssm_record_XXXXXX").string();
+    std::string name = (fs::temp_directory_path() / ("ssm_record_" + std::string(6, 'X'))).string();  // mkdtemp fills the last six
     ASSERT_NE(mkdtemp(name.data()), nullptr);
     dir = name;
   }

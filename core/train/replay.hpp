@@ -18,7 +18,6 @@ class Replay {
   void operator()(const Run& r, const std::function<void()>& work);
   // "eager: not asked for", "eager: no graphs on this backend", "eager: <why recording was refused>", "graph of 312 nodes".
   const std::string& path() const { return path_; }
-  bool decided() const { return calls_ > 1 || !wanted_; }  // path() will not change any more
   void stop() { wanted_ = false, graph_.reset(), path_ = "eager: not asked for"; }
 
  private:
