@@ -6,6 +6,7 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <mutex>
@@ -17,13 +18,16 @@ namespace {
 std::mutex mutex;
 Watched now;
 std::map<const void*, Index> sizes;
+char last[128] = "";
 
-void allocated(Kokkos_Profiling_SpaceHandle, const char*, const void* p, const std::uint64_t size) {
+void allocated(Kokkos_Profiling_SpaceHandle, const char* label, const void* p, const std::uint64_t size) {
+  if (size == 0) return;  // a launch of teams without scratch asks for nothing and is answered with nothing
   const std::lock_guard lock(mutex);
   sizes[p] = static_cast<Index>(size);
   now.bytes += static_cast<Index>(size);
   now.peak = std::max(now.peak, now.bytes);
   ++now.allocations;
+  std::strncpy(last, label, sizeof last - 1);
 }
 
 // Only what was seen being allocated counts: memory from before watch_kokkos() may be freed later.
@@ -80,6 +84,11 @@ void watch_kokkos() {
 Watched watched() {
   const std::lock_guard lock(mutex);
   return now;
+}
+
+std::string last_allocation() {
+  const std::lock_guard lock(mutex);
+  return last;
 }
 
 void reset_peak() {

@@ -15,6 +15,7 @@ struct Watched {
 // Installs the callbacks; only allocation and fence events, which cost nothing inside kernels. Call once, after Kokkos has started.
 void watch_kokkos();
 Watched watched();
+std::string last_allocation();  // its label
 void reset_peak();
 
 // Kernel times by label. While it runs Kokkos waits after every kernel, so a profiled run is not a timed run.

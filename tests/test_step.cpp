@@ -4,6 +4,7 @@
 
 #include <Kokkos_Core.hpp>
 
+#include "launch.hpp"
 #include "tiny_step.hpp"
 #include "watch.hpp"
 
@@ -21,9 +22,9 @@ void register_variant(const std::string& name) {
     const Watched before = watched();
     for (int i = 0; i < 5; ++i) step();
     const Watched after = watched();
-    EXPECT_EQ(after.allocations, before.allocations) << "allocations through Kokkos in five steps";
+    EXPECT_EQ(after.allocations, before.allocations) << "allocations through Kokkos in five steps, the last of " << last_allocation();
     EXPECT_EQ(after.fences, before.fences) << "fences in five steps";
-    EXPECT_EQ(news_made() - before_news, 0) << "operator new in five steps";
+    if (kOnHost) EXPECT_EQ(news_made() - before_news, 0) << "operator new in five steps";  // a GPU's libraries have their own
   });
   add_test("step_" + name, "plan_is_what_is_allocated", [=] {
     const Index before = watched().bytes;

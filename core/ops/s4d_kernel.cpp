@@ -15,24 +15,16 @@ constexpr int kAtOnce = 8;  // steps per pass over the lanes: sums stay in regis
 // Real of a Wide; numbers too small to matter become zero, since subnormal arithmetic is slow.
 SSM_FN Real rounded(Wide x) { return ::fabs(x) < 1e-30 ? Real(0) : static_cast<Real>(x); }
 
-SSM_FN ComplexW power(ComplexW a, Index exponent) {
-  ComplexW result{1, 0};
-  for (; exponent > 0; exponent /= 2, a = a * a)
-    if (exponent % 2) result = result * a;
-  return result;
-}
-
-// One item: channel h, blocks [block, block + span).
+// One item: channel h.
 struct Forward {
   SsmView view;
   Real* K;
-  Index T, blocks, span;
+  Index T;
 
-  SSM_FN void operator()(const Index item) const {
-    const Index parts = (blocks + span - 1) / span, h = item / parts, first = (item - h * parts) * span, s = h % view.S;
-    const Index last = first + span < blocks ? first + span : blocks, end = last * kRun < T ? last * kRun : T;
+  SSM_FN void operator()(const Index h) const {
+    const Index s = h % view.S, blocks = (T + kRun - 1) / kRun;
     for (int k = 0; k < view.kernels; ++k)
-      for (Index t = first * kRun; t < end; ++t) K[(k * view.H + h) * T + t] = 0;
+      for (Index t = 0; t < T; ++t) K[(k * view.H + h) * T + t] = 0;
     for (Index n0 = 0; n0 < view.M; n0 += kLanes) {
       const int lanes = static_cast<int>(view.M - n0 < kLanes ? view.M - n0 : kLanes);
       Real re[kLanes][kRun], im[kLanes][kRun];
@@ -47,10 +39,9 @@ struct Forward {
           p = p * d.A;
         }
         E[l] = p;
-        const ComplexW start = power(p, first);
-        for (int k = 0; k < view.kernels; ++k) W[k][l] = start * (view.c(k, h, n0 + l) * B);
+        for (int k = 0; k < view.kernels; ++k) W[k][l] = view.c(k, h, n0 + l) * B;
       }
-      for (Index j = first; j < last; ++j)
+      for (Index j = 0; j < blocks; ++j)
         for (int k = 0; k < view.kernels; ++k) {
           Real sum[kRun];
           for (int i = 0; i < kRun; ++i) sum[i] = 0;
@@ -67,6 +58,55 @@ struct Forward {
     }
   }
 };
+
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+// On a GPU every entry of the kernel is one thread: A^l = |A|^l (cos, sin)(l arg A), the angle in turns and in Wide until it lies within one.
+struct Polar {
+  Wide rate, turns;  // log2 |A|, arg A / 2 pi
+  Real w[2][2];      // W of every kernel
+};
+
+void polar_modes(const Run& r, const SsmView& view, Polar* modes) {
+  launch(
+      "ssm::s4d_modes", r, view.H * view.M, KOKKOS_LAMBDA(const Index i) {
+        const Index h = i / view.M, m = i - h * view.M, s = h % view.S;
+        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, m));
+        const ComplexW B = 2.0 * (d.gain * view.b(s, m));
+        Polar& to = modes[i];
+        constexpr Wide per_turn = 0.15915494309189533577, log2e = 1.4426950408889634074;
+        if (view.disc == Disc::zoh || view.disc == Disc::exp_euler) {
+          const ComplexW z = view.delta(h) * view.a(s, m);
+          to.rate = z.re * log2e, to.turns = z.im * per_turn;
+        } else {
+          const Wide square = norm2(d.A);
+          to.rate = 0.5 * log2e * ::log(square > 1e-300 ? square : 1e-300), to.turns = ::atan2(d.A.im, d.A.re) * per_turn;
+        }
+        for (int k = 0; k < view.kernels; ++k) {
+          const ComplexW w = view.c(k, h, m) * B;
+          to.w[k][0] = static_cast<Real>(w.re), to.w[k][1] = static_cast<Real>(w.im);
+        }
+      });
+}
+
+void polar_kernel(const Run& r, const SsmView& view, const Polar* modes, Index T, Real* K) {
+  const Index M = view.M, H = view.H;
+  const int kernels = static_cast<int>(view.kernels);
+  launch(
+      "ssm::s4d_kernel", r, H * T, KOKKOS_LAMBDA(const Index i) {
+        const Index h = i / T;
+        const Wide l = static_cast<Wide>(i - h * T);
+        Real sum[2] = {0, 0};
+        for (Index m = 0; m < M; ++m) {
+          const Polar& p = modes[h * M + m];
+          const Wide turns = l * p.turns;
+          const Real size = exp2_decay(static_cast<Real>(l * p.rate)), angle = static_cast<Real>(2 * (turns - ::rint(turns)));
+          const Real re = size * Kokkos::cos(angle * Real(3.14159265358979324)), im = size * Kokkos::sin(angle * Real(3.14159265358979324));
+          for (int k = 0; k < kernels; ++k) sum[k] += p.w[k][0] * re - p.w[k][1] * im;
+        }
+        for (int k = 0; k < kernels; ++k) K[k * H * T + i] = sum[k];
+      });
+}
+#endif
 
 // One item: W modes of one channel. S0 = sum_l dK_l conj(A^l), S1 = sum_l l dK_l conj(A^l).
 struct Backward {
@@ -154,16 +194,24 @@ struct Backward {
 struct Kernel final : Op {
   SsmParams p;
   Tensor y;
-  Scratch parts;
+  Scratch parts, polar_forms;
   Kernel(Net& net, const SsmParams& params, Index T)
       : Op(net), p(params), y(out(p.kernels == 2 ? shaped({2, p.H, T}) : shaped({p.H, T}), drop)) {
     if (n.mode == Mode::train) parts = scratch(mode_gradients_scratch(p));
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+    polar_forms = scratch(p.H * p.M * static_cast<Index>(sizeof(Polar) / sizeof(Real)));
+#endif
   }
   const char* name() const override { return "s4d_kernel"; }
 
   void forward(const Run& r) override {
-    const Index T = y.last(), blocks = (T + kRun - 1) / kRun, span = kOnHost ? blocks : 1;
-    launch("ssm::s4d_kernel", r, p.H * ((blocks + span - 1) / span), Forward{view_of(*this, p), v(y), T, blocks, span});
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+    Polar* const polar = reinterpret_cast<Polar*>(v(polar_forms));
+    polar_modes(r, view_of(*this, p), polar);
+    polar_kernel(r, view_of(*this, p), polar, y.last(), v(y));
+#else
+    launch("ssm::s4d_kernel", r, p.H, Forward{view_of(*this, p), v(y), y.last()});
+#endif
   }
   void backward(const Run& r) override {
     Wide* at = reinterpret_cast<Wide*>(v(parts));

@@ -11,6 +11,9 @@
 #include "lib/each.hpp"
 #include "ops.hpp"
 #include "ops/selective_scan_kernels.hpp"
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+#include "ops/selective_scan_gpu_back.hpp"
+#endif
 
 namespace ssm {
 namespace selective_scan_op {
@@ -23,7 +26,8 @@ struct SelectiveScan final : Op {
   Param A_log, D, bias, B_const, C_const;
   State h;
   Scratch work, dBC, partial;
-  Index E, N, blocks;
+  Index E, N, blocks, pieces;  // blocks of channels with sums of their own; sequences, or their segments, with sums of their own
+  bool cut = false;            // the GPU's kernels of selective_scan_gpu.hpp
 
   SelectiveScan(Net& net, const SelectiveScanInputs& i, const SelectiveScanOptions& o)
       : Op(net), u(in(i.u, save)), E(i.u.last()), N(o.d_state) {
@@ -41,11 +45,19 @@ struct SelectiveScan final : Op {
     h = state(E * N);
     const bool training = n.mode == Mode::train;
     if (training) boundary = keep(shaped({n.B, chunks(), E, N}));
-    const Index of_item = training ? work_of_item(kLanes, N) : forward_work(N) * kLanes;
-    work = scratch(training ? std::max(n.B * blocks * of_item, n.B * E * forward_work(N)) : n.B * E * forward_work(N));
+    pieces = n.B;
+    Index room = std::max(n.B * E * forward_work(N), training ? n.B * blocks * work_of_item(kLanes, N) : 0);
+#if defined(SSM_SCAN_ON_REGISTERS)
+    cut = n.mode != Mode::stream && N <= kMostStates;
+    if (cut) {
+      const Cut c(n.B, n.T, E);
+      blocks = c.groups, pieces = n.B * c.segments, room = cut_scratch(c, n.B, E, N);
+    }
+#endif
+    work = scratch(room);
     if (training) {
       dBC = scratch(2 * blocks * n.B * n.T * N);
-      partial = scratch(n.B * E * sums_of_channel(N));
+      partial = scratch(pieces * E * sums_of_channel(N));
     }
     y = out(shaped({n.B, n.T, E}), drop);
   }
@@ -74,13 +86,21 @@ struct SelectiveScan final : Op {
     return p;
   }
 
+  // f<kB, kC>(): whether B and C are parameters.
+  template <class F>
+  void with_kinds(const F& f) const {
+    if (B.id >= 0 && C.id >= 0) f(Kinds<false, false>{});
+    else if (B.id >= 0) f(Kinds<false, true>{});
+    else if (C.id >= 0) f(Kinds<true, false>{});
+    else f(Kinds<true, true>{});
+  }
+
   void scan(const Run& r, Real* carried) {
     const Inputs p = inputs();
-    const auto go = [&](const auto& kernel) { launch_lanes("ssm::selective_scan", r, n.B, E, kernel); };
-    if (B.id >= 0 && C.id >= 0) go(Forward<false, false>{p, v(y), carried});
-    else if (B.id >= 0) go(Forward<false, true>{p, v(y), carried});
-    else if (C.id >= 0) go(Forward<true, false>{p, v(y), carried});
-    else go(Forward<true, true>{p, v(y), carried});
+#if defined(SSM_SCAN_ON_REGISTERS)
+    if (cut) return with_kinds([&](auto kinds) { cut_forward(kinds, r, p, n.B, v(y)); });
+#endif
+    with_kinds([&](auto kinds) { launch_lanes("ssm::selective_scan", r, n.B, E, Forward<kinds.B, kinds.C>{p, v(y), carried}); });
   }
 
   void backward(const Run& r) override {
@@ -96,11 +116,10 @@ struct SelectiveScan final : Op {
     o.batch = n.B;
     o.blocks = blocks;
     const Inputs p = inputs();
-    const auto go = [&](const auto& kernel) { launch("ssm::selective_scan_back", r, n.B * blocks, kernel); };
-    if (B.id >= 0 && C.id >= 0) go(Backward<false, false>{p, o});
-    else if (B.id >= 0) go(Backward<false, true>{p, o});
-    else if (C.id >= 0) go(Backward<true, false>{p, o});
-    else go(Backward<true, true>{p, o});
+#if defined(SSM_SCAN_ON_REGISTERS)
+    if (cut) with_kinds([&](auto kinds) { cut_backward(kinds, r, p, o, n.B); });
+#endif
+    if (!cut) with_kinds([&](auto kinds) { launch("ssm::selective_scan_back", r, n.B * blocks, Backward<kinds.B, kinds.C>{p, o}); });
     if (B.id >= 0) sum_blocks(r, o.dB, blocks, rows, g(B));
     if (C.id >= 0) sum_blocks(r, o.dC, blocks, rows, g(C));
     sum_batch(r, {d(A_log), d(D), d(bias), B.id < 0 ? d(B_const) : nullptr, C.id < 0 ? d(C_const) : nullptr});
@@ -124,7 +143,7 @@ struct SelectiveScan final : Op {
     Real *A_log, *D, *bias, *B, *C;
   };
   void sum_batch(const Run& r, const ParamGrads& to) {
-    const Index batch = n.B, channels = E, states = N, count = sums_of_channel(N), groups = E / kLanes;
+    const Index batch = pieces, channels = E, states = N, count = sums_of_channel(N), groups = E / kLanes;
     const Real* from = v(partial);
     launch(
         "ssm::selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {

@@ -79,6 +79,11 @@ SSM_FN void unfold(const Real* x, Index count, bool fresh, Real* to) {
 
 // kB, kC: B or C is a parameter (E,N) instead of a sequence.
 template <bool kB, bool kC>
+struct Kinds {
+  static constexpr bool B = kB, C = kC;
+};
+
+template <bool kB, bool kC>
 struct Forward {
   Inputs p;
   Real *y, *carried;  // carried (B,E,N): the state of a stream, null for whole sequences

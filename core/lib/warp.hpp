@@ -1,0 +1,67 @@
+// warp.hpp - the few things that 32 neighbouring threads of a GPU do together; HIP's wide waves work as two halves.
+#pragma once
+#include "launch.hpp"
+#include "math.hpp"
+
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+
+// Before a loop of device code whose arrays live in registers, and before one that must stay a loop.
+#if SSM_DEVICE_CODE
+#define SSM_UNROLL _Pragma("unroll")
+#define SSM_ROLLED _Pragma("unroll 1")
+#else
+#define SSM_UNROLL
+#define SSM_ROLLED
+#endif
+
+namespace ssm {
+
+constexpr int kWarp = 32;
+
+// Value of x in the lane whose number differs from this one's by the bits of mask; mask < 32.
+KOKKOS_FUNCTION inline Real shuffle_xor([[maybe_unused]] Real x, [[maybe_unused]] int mask) {
+#if defined(__CUDA_ARCH__)
+  return __shfl_xor_sync(0xffffffffu, x, mask);
+#elif defined(__HIP_DEVICE_COMPILE__)
+  return __shfl_xor(x, mask, kWarp);
+#else
+  return x;
+#endif
+}
+
+// v[0] of lane l = sum over the 32 lanes of their v[l % V]; V is a power of two up to 32. The order of the sums is fixed.
+// Every exchange halves what a lane still carries, so that V values cost V - 1 + log2(32 / V) exchanges.
+template <int V>
+KOKKOS_FUNCTION void sum_over_lanes(Real (&v)[V], int lane) {
+  SSM_UNROLL
+  for (int s = kWarp / 2; s >= V; s /= 2) SSM_UNROLL
+  for (int i = 0; i < V; ++i) v[i] += shuffle_xor(v[i], s);
+  SSM_UNROLL
+  for (int s = V / 2; s >= 1; s /= 2) SSM_UNROLL
+  for (int i = 0; i < s; ++i) {
+    const bool upper = lane & s;
+    const Real give = upper ? v[i] : v[i + s], keep = upper ? v[i + s] : v[i];
+    v[i] = keep + shuffle_xor(give, s);
+  }
+}
+
+// 2^x for x <= 0 in one instruction where the device has it; relative error 2e-7, 0 below -126.
+KOKKOS_FUNCTION inline double exp2_device(double x) { return ::exp2(x); }
+KOKKOS_FUNCTION inline float exp2_device(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return ::exp2f(x);
+#endif
+}
+
+// Four neighbours that travel in one load.
+struct alignas(4 * sizeof(Real)) Four {
+  Real v[4];
+};
+
+}  // namespace ssm
+
+#endif
