@@ -7,6 +7,7 @@
 #include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/reduce.hpp"
 
 namespace ssm {
 namespace blas_gpu {
@@ -61,6 +62,29 @@ void start_from_bias(const Run& r, const Gemm& g) {
       });
 }
 
+// row_sum(m) += alpha sum of A(m, k) over k and the batch; needs no more scratch than the product's parts. False where that is too little.
+bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
+  const Index M = g.M, K = g.K, lda = g.lda, stride = g.stride_a, room = sum_cut(M, g.N, K, g.batch).parts * M * (g.N + 1);
+  const Real* A = g.A;
+  const Real alpha = g.alpha;
+  if (g.ta) {
+    if (sum_columns_scratch(g.batch * K, M) > room) return false;
+    sum_columns(
+        "ssm::bias_gradient", r, g.batch * K, M, scratch,
+        KOKKOS_LAMBDA(const Index row, const Index m) { return alpha * A[row / K * stride + row % K * lda + m]; }, Grad{row_sum, true});
+    return true;
+  }
+  if (g.batch * M > room) return false;
+  launch_rows(
+      "ssm::bias_gradient", r, g.batch * M, KOKKOS_LAMBDA(const Row& row, const Index i) {
+        const Real* from = A + i / M * stride + i % M * lda;
+        const Real sum = row.sum(K, [&](const Index k) { return from[k]; });
+        row.once([&] { scratch[i] = alpha * sum; });
+      });
+  plain::add_parts(r, scratch, g.batch, M, M, 1, row_sum);
+  return true;
+}
+
 }  // namespace blas_gpu
 
 void gemm(const Run& r, const Gemm& g) {
@@ -88,7 +112,7 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
     }
     plain::add_parts(r, scratch, width, g.M * g.N, g.M * g.N, g.beta, g.C);
   }
-  if (!row_sum) return;
+  if (!row_sum || blas_gpu::sum_rows(r, g, row_sum, scratch)) return;
   Gemm sums = g;
   sums.C = nullptr;
   plain::gemm_sum(r, sums, row_sum, scratch);

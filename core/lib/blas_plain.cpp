@@ -1,6 +1,6 @@
 // blas_plain.cpp - matrix products in plain Kokkos: what the BLAS doors are compared with, and the door itself where there is no BLAS.
 #include "lib/blas.hpp"
-#include "lib/each.hpp"
+#include "lib/rows.hpp"
 
 namespace ssm {
 
@@ -47,6 +47,14 @@ struct PlainGemm {
 void gemm(const Run& r, const Gemm& g) { launch_lanes("ssm::plain::gemm", r, g.batch * g.M, g.N, PlainGemm{g}); }
 
 void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index count, Real beta, Real* y) {
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+  if (parts >= 8 && count <= (1 << 16))  // too few sums to fill the device with one thread each
+    return launch_rows(
+        "ssm::add_parts", r, count, KOKKOS_LAMBDA(const Row& row, const Index i) {
+          const Real sum = row.sum(parts, [&](const Index p) { return part[p * stride + i]; });
+          row.once([&] { y[i] = beta != 0 ? beta * y[i] + sum : sum; });
+        });
+#endif
   constexpr Index W = kOnHost ? 256 : 1;
   launch(
       "ssm::add_parts", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {

@@ -17,11 +17,11 @@ using RowPolicy = Kokkos::TeamPolicy<ExecSpace, Kokkos::IndexType<Index>>;
 struct Row {
   const RowPolicy::member_type& team;
 
-  template <class F>
-  KOKKOS_FUNCTION Real sum(Index n, const F& f) const {
-    Real total = 0;
+  template <class Acc = Real, class F>
+  KOKKOS_FUNCTION Acc sum(Index n, const F& f) const {
+    Acc total = 0;
     Kokkos::parallel_reduce(
-        Kokkos::ThreadVectorRange(team, n), [&](const Index i, Real& part) { part += f(i); }, total);
+        Kokkos::ThreadVectorRange(team, n), [&](const Index i, Acc& part) { part += f(i); }, total);
     return total;
   }
   template <class F>

@@ -5,6 +5,14 @@
 
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
 
+// A variable that the threads of a team share on the chip; at most 48 KiB a kernel. Not through Kokkos' scratch: only a variable tells the
+// compiler where the address lies, and only then are its loads short and free to move.
+#if SSM_DEVICE_CODE
+#define SSM_ON_CHIP __shared__
+#else
+#define SSM_ON_CHIP
+#endif
+
 // Before a loop of device code whose arrays live in registers, and before one that must stay a loop.
 #if SSM_DEVICE_CODE
 #define SSM_UNROLL _Pragma("unroll")
@@ -29,20 +37,28 @@ KOKKOS_FUNCTION inline Real shuffle_xor([[maybe_unused]] Real x, [[maybe_unused]
 #endif
 }
 
-// v[0] of lane l = sum over the 32 lanes of their v[l % V]; V is a power of two up to 32. The order of the sums is fixed.
-// Every exchange halves what a lane still carries, so that V values cost V - 1 + log2(32 / V) exchanges.
-template <int V>
-KOKKOS_FUNCTION void sum_over_lanes(Real (&v)[V], int lane) {
+// One exchange of sum_over_lanes: 2 s values become s. A function of its own, so that every index is a constant and v stays in registers.
+template <int s, int V>
+KOKKOS_FORCEINLINE_FUNCTION void halve_over_lanes(Real (&v)[V], int lane) {
+  const bool upper = lane & s;
   SSM_UNROLL
-  for (int s = kWarp / 2; s >= V; s /= 2) SSM_UNROLL
-  for (int i = 0; i < V; ++i) v[i] += shuffle_xor(v[i], s);
-  SSM_UNROLL
-  for (int s = V / 2; s >= 1; s /= 2) SSM_UNROLL
   for (int i = 0; i < s; ++i) {
-    const bool upper = lane & s;
     const Real give = upper ? v[i] : v[i + s], keep = upper ? v[i + s] : v[i];
     v[i] = keep + shuffle_xor(give, s);
   }
+  if constexpr (s > 1) halve_over_lanes<s / 2>(v, lane);
+}
+
+// v[0] of lane l = sum over the 32 lanes of their v[l % V]; V is 16 or 32. The order of the sums is fixed. Every exchange halves what a
+// lane still carries, so that V values cost V - 1 exchanges, not 5 V.
+template <int V>
+KOKKOS_FORCEINLINE_FUNCTION void sum_over_lanes(Real (&v)[V], int lane) {
+  static_assert(V == kWarp || V == kWarp / 2);
+  if constexpr (V < kWarp) {
+    SSM_UNROLL
+    for (int i = 0; i < V; ++i) v[i] += shuffle_xor(v[i], V);
+  }
+  halve_over_lanes<V / 2>(v, lane);
 }
 
 // 2^x for x <= 0 in one instruction where the device has it; relative error 2e-7, 0 below -126.

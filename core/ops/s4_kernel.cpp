@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "error.hpp"
+#include "lib/each.hpp"
 #include "lib/fft.hpp"
 #include "ops/s4_cauchy.hpp"
 #include "s4_transform.hpp"
@@ -73,20 +74,18 @@ struct Cauchy final : Engine {
     rows->inverse(r, at.spectrum, at.time, at.work);
     const Index L = s.L, length = T;
     const R* time_ = at.time;
-    launch(
-        "ssm::s4_truncate", r, Ch * s.H, KOKKOS_LAMBDA(const Index row) {
-          for (Index t = 0; t < length; ++t) K[row * length + t] = static_cast<Real>(time_[row * L + t] / static_cast<R>(L));
-        });
+    each_row(
+        "ssm::s4_truncate", r, Ch * s.H, length,
+        KOKKOS_LAMBDA(const Index row, const Index t) { K[row * length + t] = static_cast<Real>(time_[row * L + t] / static_cast<R>(L)); });
   }
   void backward(const Run& r, const SsmView& view, const Real* dK, Real* dC, Wide* parts, Real* memory) override {
     const Places at = places(memory);
     tabulate(r, view, at);
     const Index L = s.L, length = T;
     R* time_ = at.time;
-    launch(
-        "ssm::s4_pad", r, Ch * s.H, KOKKOS_LAMBDA(const Index row) {
-          for (Index t = 0; t < L; ++t) time_[row * L + t] = t < length ? static_cast<R>(dK[row * length + t]) : R(0);
-        });
+    each_row(
+        "ssm::s4_pad", r, Ch * s.H, L,
+        KOKKOS_LAMBDA(const Index row, const Index t) { time_[row * L + t] = t < length ? static_cast<R>(dK[row * length + t]) : R(0); });
     rows->forward(r, at.time, at.spectrum, at.work);
     launch("ssm::s4_gamma", r, s.H * (s.padded / kLanes), Gamma<R, Ch, Rank>{at.nodes, at.table, at.spectrum, at.gamma, s});
     launch("ssm::s4_backward", r, s.H * s.M, ModeSums<R, Ch, Rank>{view, at.nodes, at.table, at.gamma, dC, parts, s});

@@ -12,10 +12,10 @@
 
 namespace ssm::selective_scan_op {
 
-constexpr int kMostThreads = 64;  // channels of a team: backward then takes 39 of the 48 KiB that Kokkos gives
-constexpr int kRows = 8;          // steps whose rows are in flight at once
-constexpr int kMostStates = 16;   // states a thread keeps; above that the simple kernels run
-constexpr Index kTeamsWanted = 1024;
+constexpr int kThreads = 64;     // channels of a team at most
+constexpr int kRows = 4;         // steps whose rows are in flight at once
+constexpr int kMostStates = 16;  // states a thread keeps; above that the simple kernels run
+constexpr Index kTeamsWanted = 2048;
 
 // How channels and time are handed out.
 struct Cut {
@@ -23,7 +23,7 @@ struct Cut {
   Index groups, segments, length;  // groups of channels; segments of `length` steps, a multiple of kChunk
 
   Cut(Index B, Index T, Index E)
-      : threads(static_cast<int>(std::min<Index>(kMostThreads, round_to_warp(E)))), groups((E + threads - 1) / threads) {
+      : threads(static_cast<int>(std::min<Index>(kThreads, round_to_warp(E)))), groups((E + threads - 1) / threads) {
     const Index wanted = std::max<Index>(1, kTeamsWanted / (B * groups)), most = std::max<Index>(1, T / (4 * kChunk));
     const Index cut = std::min(wanted, most);
     length = ((T + cut - 1) / cut + kChunk - 1) / kChunk * kChunk;
@@ -32,14 +32,15 @@ struct Cut {
   static Index round_to_warp(Index n) { return (n + kWarp - 1) / kWarp * kWarp; }
 };
 
-using Teams = Kokkos::TeamPolicy<ExecSpace, Kokkos::IndexType<Index>>;
-using Member = Teams::member_type;
+template <int blocks>
+using Teams = Kokkos::TeamPolicy<ExecSpace, Kokkos::IndexType<Index>, Kokkos::LaunchBounds<kThreads, blocks>>;
+using Member = Teams<1>::member_type;
 
-template <class F>
-void launch_cut(const char* label, const Run& r, const Cut& cut, Index B, Index reals_on_chip, const F& f) {
+// blocks: how many a processor is to hold, which limits the registers of a thread.
+template <int blocks, class F>
+void launch_cut(const char* label, const Run& r, const Cut& cut, Index B, const F& f) {
   fits<F>();
-  Teams policy(r.exec.space, static_cast<int>(B * cut.segments * cut.groups), cut.threads);
-  policy.set_scratch_size(0, Kokkos::PerTeam(static_cast<int>(reals_on_chip * static_cast<Index>(sizeof(Real)))));
+  const Teams<blocks> policy(r.exec.space, static_cast<int>(B * cut.segments * cut.groups), cut.threads);
   Kokkos::parallel_for(kernel_name(label), policy, f);
 }
 
@@ -49,7 +50,7 @@ struct Place {
   int thread;
   bool live;
 
-  KOKKOS_FUNCTION Place(const Member& m, const Inputs& p, Index groups, Index segments, Index length) {
+  KOKKOS_FORCEINLINE_FUNCTION Place(const Member& m, const Inputs& p, Index groups, Index segments, Index length) {
     const Index item = m.league_rank(), group = item % groups, row = item / groups;
     b = row / segments, segment = row - b * segments;
     thread = m.team_rank();
@@ -63,7 +64,7 @@ struct Place {
 
 // to (steps, S) on chip = rows [t, t + steps) of from (T, N), zeros beyond N and beyond `end`.
 template <int S>
-KOKKOS_FUNCTION void load_rows(const Member& m, const Real* from, Index N, Index t, Index end, int steps, Real* to) {
+KOKKOS_FORCEINLINE_FUNCTION void load_rows(const Member& m, const Real* from, Index N, Index t, Index end, int steps, Real* to) {
   for (int i = m.team_rank(); i < steps * S; i += m.team_size()) {
     const int q = i / S, k = i - q * S;
     to[i] = k < N && t + q < end ? from[(t + q) * N + k] : Real(0);
@@ -72,19 +73,19 @@ KOKKOS_FUNCTION void load_rows(const Member& m, const Real* from, Index N, Index
 
 // own[k] = entry k of channel e of an (E,N) array, zeros beyond N
 template <int S>
-KOKKOS_FUNCTION void load_own(const Real* from, Index e, Index N, Real (&own)[S]) {
+KOKKOS_FORCEINLINE_FUNCTION void load_own(const Real* from, Index e, Index N, Real (&own)[S]) {
   SSM_UNROLL
   for (int k = 0; k < S; ++k) own[k] = k < N ? from[e * N + k] : Real(0);
 }
 template <int S>
-KOKKOS_FUNCTION void load_rates(const Inputs& p, Index e, Real (&A)[S]) {
+KOKKOS_FORCEINLINE_FUNCTION void load_rates(const Inputs& p, Index e, Real (&A)[S]) {
   SSM_UNROLL
   for (int k = 0; k < S; ++k) A[k] = k < p.N ? -kLog2e * fast_exp(p.A_log[e * p.N + k]) : Real(0);
 }
 
 // One row of S numbers on chip, in registers.
 template <int S>
-KOKKOS_FUNCTION void read_row(const Real* from, Real (&to)[S]) {
+KOKKOS_FORCEINLINE_FUNCTION void read_row(const Real* from, Real (&to)[S]) {
   const Four* four = reinterpret_cast<const Four*>(from);
   SSM_UNROLL
   for (int k = 0; k < S / 4; ++k) {
@@ -105,7 +106,7 @@ struct ForwardCut {
   KOKKOS_FUNCTION void operator()(const Member& m) const {
     const Place at(m, p, groups, segments, length);
     const Index E = p.E, N = p.N;
-    Real* on_chip = static_cast<Real*>(m.team_scratch(0).get_shmem(2 * kRows * S * sizeof(Real)));
+    SSM_ON_CHIP alignas(16) Real on_chip[2 * kRows * S];
     Real A[S], h[S], own_B[S], own_C[S], total = 0;
     load_rates(p, at.e, A);
     if (kB) load_own(p.B, at.e, N, own_B);
@@ -144,14 +145,17 @@ struct ForwardCut {
         if (!kB) read_row(on_chip + q * S, B);
         if (!kC && y) read_row(on_chip + (kRows + q) * S, C);
         const Real du = delta[q] * u[q];
-        Real sum = skip * u[q];
+        Real sum[4] = {skip * u[q], 0, 0, 0};
         total += delta[q];
         SSM_UNROLL
         for (int k = 0; k < S; ++k) {
           h[k] = exp2_device(delta[q] * A[k]) * h[k] + du * (kB ? own_B[k] : B[k]);
-          if (y) sum += h[k] * (kC ? own_C[k] : C[k]);
+          if (y) sum[k % 4] += h[k] * (kC ? own_C[k] : C[k]);
         }
-        if (y && at.live && t + q < at.end) y[first + q * E] = p.z ? sum * silu(z[q]) : sum;
+        if (y && at.live && t + q < at.end) {
+          const Real all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+          y[first + q * E] = p.z ? all * silu(z[q]) : all;
+        }
       }
     }
     if (!y && at.live) {
@@ -172,11 +176,19 @@ inline void carry(const Run& r, const Inputs& p, Index B, Index segments, bool b
         const Index b = i / row, own = i - b * row;
         const Real A = -kLog2e * fast_exp(A_log[own]);
         Real h = 0;
-        for (Index k = 0; k < segments; ++k) {
-          const Index s = b * segments + (back ? segments - 1 - k : k);
-          const Real last = ends[s * row + own];
-          ends[s * row + own] = h;
-          h = exp2_device(A * steps[s * E + own / N]) * h + last;
+        constexpr int kAtOnce = 8;
+        for (Index k0 = 0; k0 < segments; k0 += kAtOnce) {
+          Real last[kAtOnce], decay[kAtOnce];
+          for (int j = 0; j < kAtOnce; ++j) {
+            const Index k = k0 + j < segments ? k0 + j : segments - 1, s = b * segments + (back ? segments - 1 - k : k);
+            last[j] = ends[s * row + own];
+            decay[j] = exp2_device(A * steps[s * E + own / N]);
+          }
+          for (int j = 0; j < kAtOnce && k0 + j < segments; ++j) {
+            const Index s = b * segments + (back ? segments - 1 - k0 - j : k0 + j);
+            ends[s * row + own] = h;
+            h = decay[j] * h + last[j];
+          }
         }
       });
 }
@@ -186,14 +198,13 @@ inline Index cut_scratch(const Cut& cut, Index B, Index E, Index N) { return cut
 
 template <int S, bool kB, bool kC>
 void forward_states(const Run& r, const Inputs& p, Index B, const Cut& cut, Real* y) {
-  const Index on_chip = 2 * kRows * S;
   Real *ends = cut.segments > 1 ? p.work : nullptr, *steps = ends ? ends + B * cut.segments * p.E * p.N : nullptr;
   if (ends) {
-    launch_cut("ssm::selective_scan_ends", r, cut, B, on_chip,
-               ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, nullptr, ends, steps});
+    launch_cut<8>("ssm::selective_scan_ends", r, cut, B,
+                   ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, nullptr, ends, steps});
     carry(r, p, B, cut.segments, false, steps, ends);
   }
-  launch_cut("ssm::selective_scan", r, cut, B, on_chip, ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, y, ends, steps});
+  launch_cut<8>("ssm::selective_scan", r, cut, B, ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, y, ends, steps});
 }
 
 template <bool kB, bool kC>

@@ -10,24 +10,14 @@ namespace ssm::selective_scan_op {
 
 constexpr int kSub = 4, kSubs = static_cast<int>(kChunk) / kSub, kChunkRows = static_cast<int>(kChunk);
 
-// What one team keeps on chip; every thread its own column but for the rows of B and C and the sums of warps.
+// What one team keeps on chip, 39 KiB for 16 states; every thread its own column but for the rows of B and C and the sums of warps.
 template <int S>
 struct OnChip {
   static constexpr int V = 2 * S;  // dB and dC of a step
-  Real *B, *C, *start, *delta, *slope, *u, *dy, *sums;
-  static KOKKOS_FUNCTION Index reals(int threads) {
-    return 2 * kChunkRows * S + threads * (kSubs * S + 4 * kChunkRows) + threads / kWarp * kChunkRows * V;
-  }
-  KOKKOS_FUNCTION OnChip(Real* p, int threads) {
-    const auto take = [&](int count) {
-      Real* const own = p;
-      p += count;
-      return own;
-    };
-    B = take(kChunkRows * S), C = take(kChunkRows * S), start = take(kSubs * S * threads);
-    delta = take(kChunkRows * threads), slope = take(kChunkRows * threads), u = take(kChunkRows * threads), dy = take(kChunkRows * threads);
-    sums = take(threads / kWarp * kChunkRows * V);
-  }
+  alignas(16) Real B[kChunkRows * S], C[kChunkRows * S];
+  Real start[kSubs][S][kThreads], delta[kChunkRows][kThreads], slope[kChunkRows][kThreads], u[kChunkRows][kThreads],
+      dy[kChunkRows][kThreads];
+  Real sums[kThreads / kWarp][kChunkRows * V];
 };
 
 // Gradient of the ungated output, and z's own gradient where `sum` is that output.
@@ -45,7 +35,7 @@ struct LambdaCut {
   KOKKOS_FUNCTION void operator()(const Member& m) const {
     const Place at(m, p, groups, segments, length);
     const Index E = p.E, N = p.N;
-    Real* on_chip = static_cast<Real*>(m.team_scratch(0).get_shmem(kRows * S * sizeof(Real)));
+    SSM_ON_CHIP alignas(16) Real on_chip[kRows * S];
     Real A[S], lambda[S], own_C[S], total = 0;
     load_rates(p, at.e, A);
     if (kC) load_own(p.C, at.e, N, own_C);
@@ -104,9 +94,7 @@ struct BackwardCut {
   KOKKOS_FUNCTION void operator()(const Member& m) const {
     const Place at(m, p, groups, segments, length);
     const Index N = p.N, row = (at.b * segments + at.segment) * p.E + at.e;
-    const OnChip<S> chip(
-        static_cast<Real*>(m.team_scratch(0).get_shmem(static_cast<std::size_t>(OnChip<S>::reals(m.team_size())) * sizeof(Real))),
-        m.team_size());
+    SSM_ON_CHIP OnChip<S> chip;
     Carried c;
     load_rates(p, at.e, c.A);
     if constexpr (kB) load_own(p.B, at.e, N, c.B);
@@ -124,8 +112,8 @@ struct BackwardCut {
       if (!kB) load_rows<S>(m, p.B + at.b * p.T * N, N, t, at.end, kChunkRows, chip.B);
       if (!kC) load_rows<S>(m, p.C + at.b * p.T * N, N, t, at.end, kChunkRows, chip.C);
       m.team_barrier();
-      again(m, at, c, chip, t);
-      for (int sub = kSubs - 1; sub >= 0; --sub) back(m, at, c, chip, t, sub);
+      again(at, c, chip, t);
+      for (int sub = kSubs - 1; sub >= 0; --sub) back(at, c, chip, t, sub);
       m.team_barrier();
       add_up(m, at, chip, t);
     }
@@ -143,9 +131,8 @@ struct BackwardCut {
   }
 
   // The chunk forward: rows of delta, its slope, u and the ungated dy on chip, the states that sub-chunks start from, and dz.
-  KOKKOS_FUNCTION void again(const Member& m, const Place& at, const Carried& c, const OnChip<S>& chip, Index t0) const {
+  KOKKOS_FORCEINLINE_FUNCTION void again(const Place& at, const Carried& c, OnChip<S>& chip, Index t0) const {
     const Index E = p.E, N = p.N;
-    const int threads = m.team_size();
     Real h[S];
     load_own(p.boundary + (at.b * p.chunks + t0 / kChunk) * E * N, at.e, N, h);
     SSM_ROLLED
@@ -166,7 +153,7 @@ struct BackwardCut {
         const bool there = t0 + place < at.end;
         if (q % kSub == 0) {
           SSM_UNROLL
-          for (int k = 0; k < S; ++k) chip.start[(place / kSub * S + k) * threads + at.thread] = h[k];
+          for (int k = 0; k < S; ++k) chip.start[place / kSub][k][at.thread] = h[k];
         }
         const Real x = raw[q] + c.bias, delta = there ? softplus(x) : Real(0), du = delta * u[q];
         Real sum = c.skip * u[q];
@@ -186,21 +173,21 @@ struct BackwardCut {
           if (there && at.live) o.dz(first + q * E, dy[q] * sum * gate_slope(z[q], s));
           dy[q] = gated(dy[q], z[q], s);
         }
-        const int mine = place * threads + at.thread;
-        chip.delta[mine] = delta, chip.slope[mine] = softplus_slope(x), chip.u[mine] = u[q], chip.dy[mine] = at.live ? dy[q] : Real(0);
+        chip.delta[place][at.thread] = delta, chip.slope[place][at.thread] = softplus_slope(x);
+        chip.u[place][at.thread] = u[q], chip.dy[place][at.thread] = at.live ? dy[q] : Real(0);
       }
     }
   }
 
   // kSub steps forward once more, their states in registers, then back.
-  KOKKOS_FUNCTION void back(const Member& m, const Place& at, Carried& c, const OnChip<S>& chip, Index t0, int sub) const {
+  KOKKOS_FORCEINLINE_FUNCTION void back(const Place& at, Carried& c, OnChip<S>& chip, Index t0, int sub) const {
     constexpr int V = OnChip<S>::V;
-    const int threads = m.team_size(), lane = at.thread % kWarp, warp = at.thread / kWarp;
+    const int lane = at.thread % kWarp, warp = at.thread / kWarp;
     Real h[kSub][S], delta[kSub], u[kSub];
     SSM_UNROLL
     for (int q = 0; q < kSub; ++q) {
-      const int place = sub * kSub + q, mine = place * threads + at.thread;
-      delta[q] = chip.delta[mine], u[q] = chip.u[mine];
+      const int place = sub * kSub + q;
+      delta[q] = chip.delta[place][at.thread], u[q] = chip.u[place][at.thread];
       const Real du = delta[q] * u[q];
       SSM_UNROLL
       for (int four = 0; four < S / 4; ++four) {
@@ -208,15 +195,15 @@ struct BackwardCut {
         SSM_UNROLL
         for (int j = 0; j < 4; ++j) {
           const int k = 4 * four + j;
-          const Real before = q ? h[q ? q - 1 : 0][k] : chip.start[(sub * S + k) * threads + at.thread];
+          const Real before = q ? h[q ? q - 1 : 0][k] : chip.start[sub][k][at.thread];
           h[q][k] = exp2_device(delta[q] * c.A[k]) * before + du * (kB ? c.B[kB ? k : 0] : Bt.v[j]);
         }
       }
     }
     SSM_UNROLL
     for (int q = kSub - 1; q >= 0; --q) {
-      const int place = sub * kSub + q, mine = place * threads + at.thread;
-      const Real dy = chip.dy[mine], du = delta[q] * u[q];
+      const int place = sub * kSub + q;
+      const Real dy = chip.dy[place][at.thread], du = delta[q] * u[q];
       Real along_B = 0, along_A = 0, v[V];
       SSM_UNROLL
       for (int four = 0; four < S / 4; ++four) {
@@ -238,9 +225,9 @@ struct BackwardCut {
       }
       if (!kB || !kC) {
         sum_over_lanes(v, lane);
-        if (lane < V) chip.sums[(warp * kChunkRows + place) * V + lane] = v[0];
+        if (lane < V) chip.sums[warp][place * V + lane] = v[0];
       }
-      const Real draw = (u[q] * along_B + kLn2 * along_A) * chip.slope[mine];
+      const Real draw = (u[q] * along_B + kLn2 * along_A) * chip.slope[place][at.thread];
       c.dD += dy * u[q];
       const Index t = t0 + place;
       if (t < at.end) {
@@ -255,15 +242,15 @@ struct BackwardCut {
   }
 
   // The warps' sums of dB and dC, in order, to the partial sums of this group of channels.
-  KOKKOS_FUNCTION void add_up(const Member& m, const Place& at, const OnChip<S>& chip, Index t0) const {
+  KOKKOS_FORCEINLINE_FUNCTION void add_up(const Member& m, const Place& at, OnChip<S>& chip, Index t0) const {
     constexpr int V = OnChip<S>::V;
     const int warps = m.team_size() / kWarp;
     const Index group = m.league_rank() % groups;
     for (int i = m.team_rank(); i < kChunkRows * V; i += m.team_size()) {
       const int q = i / V, v = i - q * V, k = v % S;
       if (k >= p.N || t0 + q >= at.end || (v < S ? kB : kC)) continue;
-      Real sum = chip.sums[i];
-      for (int warp = 1; warp < warps; ++warp) sum += chip.sums[warp * kChunkRows * V + i];
+      Real sum = chip.sums[0][i];
+      for (int warp = 1; warp < warps; ++warp) sum += chip.sums[warp][i];
       (v < S ? o.dB : o.dC)[((group * o.batch + at.b) * p.T + t0 + q) * p.N + k] = sum;
     }
   }
@@ -273,12 +260,10 @@ template <int S, bool kB, bool kC>
 void backward_states(const Run& r, const Inputs& p, const Outputs& o, Index B, const Cut& cut) {
   Real *ends = cut.segments > 1 ? p.work : nullptr, *steps = ends ? ends + B * cut.segments * p.E * p.N : nullptr;
   if (ends) {
-    launch_cut("ssm::selective_scan_lambda", r, cut, B, kRows * S,
-               LambdaCut<S, kC>{p, o.dy, cut.groups, cut.segments, cut.length, ends, steps});
+    launch_cut<8>("ssm::selective_scan_lambda", r, cut, B, LambdaCut<S, kC>{p, o.dy, cut.groups, cut.segments, cut.length, ends, steps});
     carry(r, p, B, cut.segments, true, steps, ends);
   }
-  launch_cut("ssm::selective_scan_back", r, cut, B, OnChip<S>::reals(cut.threads),
-             BackwardCut<S, kB, kC>{p, o, ends, cut.groups, cut.segments, cut.length});
+  launch_cut<4>("ssm::selective_scan_back", r, cut, B, BackwardCut<S, kB, kC>{p, o, ends, cut.groups, cut.segments, cut.length});
 }
 
 template <bool kB, bool kC>

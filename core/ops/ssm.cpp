@@ -1,7 +1,7 @@
 // ssm.cpp - sums of the gradients of single modes into parameters, in a fixed order.
 #include "ops/ssm.hpp"
 
-#include "launch.hpp"
+#include "lib/rows.hpp"
 
 namespace ssm {
 
@@ -40,18 +40,37 @@ void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wi
   const Index width = kModeGrads + 2 * p.rank;
   Real *dA_real = op.d(p.A_real), *dA_imag = p.real ? nullptr : op.d(p.A_imag), *dB = p.train_B ? op.d(p.B) : nullptr;
   Real *dP = p.rank ? op.d(p.P) : nullptr, *dinv_dt = op.d(p.inv_dt);
+  // Channels of the set that mode i / width belongs to, and what the c-th of them adds.
+  const auto sharing = KOKKOS_LAMBDA(const Index i) {
+    const Index s = i / width / view.M;
+    return (view.H - s + view.S - 1) / view.S;
+  };
+  const auto of_channel = KOKKOS_LAMBDA(const Index i, const Index c) {
+    const Index mode = i / width, s = mode / view.M;
+    return parts[((s + c * view.S) * view.M + mode - s * view.M) * width + i % width];
+  };
+  const auto put = KOKKOS_LAMBDA(const Index i, const Wide sum) {
+    const Index mode = i / width, k = i - mode * width;
+    const Real g = static_cast<Real>(sum);
+    if (k == 0) dA_real[mode] += g;
+    if (k == 1 && dA_imag) dA_imag[mode] += g;
+    if ((k == 2 || k == 3) && dB && !(view.real && k == 3)) dB[view.real ? mode : 2 * mode + k - 2] += g;
+    if (k > 4) dP[((k - 5) / 2 * view.S * view.M + mode) * 2 + (k - 5) % 2] += g;
+  };
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+  launch_rows(
+      "ssm::mode_gradients", r, p.S * p.M * width, KOKKOS_LAMBDA(const Row& row, const Index i) {
+        const Wide sum = row.template sum<Wide>(sharing(i), [&](const Index c) { return of_channel(i, c); });
+        row.once([&] { put(i, sum); });
+      });
+#else
   launch(
       "ssm::mode_gradients", r, p.S * p.M * width, KOKKOS_LAMBDA(const Index i) {
-        const Index mode = i / width, k = i - mode * width, s = mode / view.M, n = mode - s * view.M;
-        if (k == 4) return;
         Wide sum = 0;
-        for (Index h = s; h < view.H; h += view.S) sum += parts[(h * view.M + n) * width + k];
-        const Real g = static_cast<Real>(sum);
-        if (k == 0) dA_real[mode] += g;
-        if (k == 1 && dA_imag) dA_imag[mode] += g;
-        if ((k == 2 || k == 3) && dB && !(view.real && k == 3)) dB[view.real ? mode : 2 * mode + k - 2] += g;
-        if (k > 4) dP[((k - 5) / 2 * view.S * view.M + mode) * 2 + (k - 5) % 2] += g;
+        for (Index c = 0; c < sharing(i); ++c) sum += of_channel(i, c);
+        put(i, sum);
       });
+#endif
   launch(
       "ssm::delta_gradient", r, p.H, KOKKOS_LAMBDA(const Index h) {
         Wide sum = 0;

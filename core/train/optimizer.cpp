@@ -10,7 +10,9 @@ namespace ssm {
 
 namespace {
 
-constexpr Index kSplits = 256;  // pieces of the gradient norm: fixed, so that its bits do not depend on the machine
+constexpr Index kSplits =
+    kOnHost ? 256 : 4096;  // pieces of the gradient norm: fixed, so that its bits do not depend on the number of threads
+constexpr Index kFew = kOnHost ? kSplits : 64;  // sums of pieces
 constexpr double kPi = 3.14159265358979323846;
 
 }  // namespace
@@ -21,7 +23,7 @@ Optimizer::Optimizer(Params& params, const TrainSettings& s, const Seeds& seeds,
       rows_(history),
       state_("ssm::step_state", sizeof(StepState)),
       history_("ssm::history", history * static_cast<Index>(sizeof(HistoryRow))),
-      partial_("ssm::norm", kSplits * Index{8}),
+      partial_("ssm::norm", (kSplits + kFew) * Index{8}),
       schedule_("ssm::schedule", sizeof(Schedule)) {
   StepState start{};
   start.seed_dropout = static_cast<std::uint64_t>(seeds.dropout);
@@ -84,11 +86,19 @@ void Optimizer::update(const Run& r) {
   double* partial = partial_.as<double>();
   launch(
       "ssm::grad_norm", r, kSplits, KOKKOS_LAMBDA(const Index s) {
-        const Index last = (s + 1) * chunk < n ? (s + 1) * chunk : n;
+        const Index first = kOnHost ? s * chunk : s, step = kOnHost ? 1 : kSplits, last = !kOnHost || first + chunk > n ? n : first + chunk;
         double sum = 0;
-        for (Index i = s * chunk; i < last; ++i) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
+        for (Index i = first; i < last; i += step) sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
         partial[s] = sum;
       });
+  double* few = kOnHost ? partial : partial + kSplits;
+  if (!kOnHost)
+    launch(
+        "ssm::grad_norm", r, kFew, KOKKOS_LAMBDA(const Index k) {
+          double sum = 0;
+          for (Index s = k; s < kSplits; s += kFew) sum += partial[s];
+          few[k] = sum;
+        });
 
   const Schedule* schedule = schedule_.as<Schedule>();
   const double b1 = settings_.beta1, b2 = settings_.beta2, clip = settings_.clip, eps = settings_.eps;
@@ -97,7 +107,7 @@ void Optimizer::update(const Run& r) {
   launch(
       "ssm::step_state", r, 1, KOKKOS_LAMBDA(const Index) {
         double sum = 0;
-        for (Index s = 0; s < kSplits; ++s) sum += partial[s];
+        for (Index k = 0; k < kFew; ++k) sum += few[k];
         const double valid = state->valid > 0 ? state->valid : 1;
         const double norm = ::sqrt(sum) / valid;
         state->grad_norm = norm;
