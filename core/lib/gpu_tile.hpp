@@ -65,7 +65,8 @@ __device__ inline float exp2_weight(float x) {
 // to (kRows, kWide) of leading extent `to_ld` = from (count, columns) of leading extent ld, zeros beyond. Where `whole` (columns, ld and the
 // address are multiples of 16 bytes) the copy goes on beside the program: copies_end() closes a group, copies_wait<n>() waits for all but n.
 template <int kRows, int kWide>
-__device__ void copy_tile(int thread, const Real* from, Index ld, int count, int columns, bool whole, Real* to, int to_ld) {
+__device__ void copy_tile(int thread, const Real* from, Index ld, int count, int columns, [[maybe_unused]] bool whole, Real* to,
+                          int to_ld) {
 #if defined(KOKKOS_ENABLE_CUDA)
   if (whole && !kDouble) {
 #pragma unroll 4
