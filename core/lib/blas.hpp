@@ -61,6 +61,7 @@ inline Index gemm_sum_scratch(Index M, Index N, Index K, Index batch) { return s
 
 // "fp32" or "tf32" for all products from now on. Throws Unsupported where the library or the build has no such products.
 void set_gemm_precision(const std::string& precision);
+bool tf32_products();  // what it was set to
 
 // "OpenBLAS 0.3.21 ... core SkylakeX", "cuBLAS 13.0.0", "plain".
 std::string blas_name();

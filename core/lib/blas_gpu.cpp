@@ -122,6 +122,7 @@ void set_gemm_precision(const std::string& precision) {
   if (kDouble && precision != "fp32") throw Unsupported("run.gemm = " + precision + ": this build computes in double");
   blas_gpu::tf32 = precision == "tf32";
 }
+bool tf32_products() { return blas_gpu::tf32; }
 
 std::string blas_name() {
   return "cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + '.' + std::to_string(CUBLAS_VER_MINOR) + '.' + std::to_string(CUBLAS_VER_PATCH);

@@ -9,6 +9,7 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) { plain
 void set_gemm_precision(const std::string& precision) {
   if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": the plain products have float precision only");
 }
+bool tf32_products() { return false; }
 std::string blas_name() { return "plain"; }
 
 }  // namespace ssm

@@ -142,6 +142,7 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
 void set_gemm_precision(const std::string& precision) {
   if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": products on a CPU have the precision of the build only");
 }
+bool tf32_products() { return false; }
 std::string blas_name() { return std::string(openblas_get_config()) + " core " + openblas_get_corename(); }
 
 }  // namespace ssm

@@ -11,7 +11,7 @@
 #include "lib/each.hpp"
 #include "ops.hpp"
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
-#include "attention_plain.hpp"
+#include "attention_gpu_back.hpp"
 #else
 #include "attention_tiled.hpp"
 #endif
@@ -47,11 +47,7 @@ struct Attention final : Op {
     query = scratch(x.B() * H * dh);
     capacity = o.window && o.window < n.l_max ? o.window : n.l_max;
     if (n.mode == Mode::stream) cache = state(2 * capacity * KV * dh + 1);
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
-    tiled = false;
-#else
     tiled = o.view == "tiled" && dh <= kMaxHead;
-#endif
   }
   const char* name() const override { return "attention"; }
 
@@ -76,10 +72,8 @@ struct Attention final : Op {
 
   void forward(const Run& r) override {
     if (rope) turn(r);
-#if !defined(KOKKOS_ENABLE_CUDA) && !defined(KOKKOS_ENABLE_HIP)
-    if (tiled) return tiled_forward(r, x.B(), heads(), v(y), v(lse));
-#endif
-    plain_forward(r, x.B(), heads(), v(y), v(lse));
+    if (tiled) tiled_forward(r, x.B(), heads(), v(y), v(lse));
+    else plain_forward(r, x.B(), heads(), v(y), v(lse));
   }
 
   // rotated = q and k rows of x, turned by their positions.
@@ -114,11 +108,9 @@ struct Attention final : Op {
     const Grad dX = g(x);
     const bool direct = !rope && !dX.add;  // the kernels may write to the place itself
     Real *sums = v(delta), *to = direct ? dX.p : v(gradient);
-    rowsum(r, x.B(), a, v(y), d(y), sums);
-#if !defined(KOKKOS_ENABLE_CUDA) && !defined(KOKKOS_ENABLE_HIP)
+    (tiled ? tiled_rowsum : rowsum)(r, x.B(), a, v(y), d(y), sums);
     if (tiled) tiled_backward(r, x.B(), a, d(y), v(lse), sums, to);
-#endif
-    if (!tiled) plain_backward(r, x.B(), a, d(y), v(lse), sums, to);
+    else plain_backward(r, x.B(), a, d(y), v(lse), sums, to);
     if (!direct) turn_back(r, to, dX);
   }
 

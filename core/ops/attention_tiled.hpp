@@ -186,6 +186,8 @@ struct BackwardTiles {
   }
 };
 
+constexpr auto tiled_rowsum = rowsum;
+
 inline void tiled_forward(const Run& r, Index B, const Heads& a, Real* Y, Real* lse) {
   const Index pieces = (a.T + kQueries - 1) / kQueries;
   launch(
