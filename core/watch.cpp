@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <string_view>
 
 namespace ssm {
 
@@ -18,7 +19,9 @@ std::mutex mutex;
 Watched now;
 std::map<const void*, Index> sizes;
 
-void allocated(Kokkos_Profiling_SpaceHandle, const char*, const void* p, const std::uint64_t size) {
+// Page-locked memory of the host is not the device's.
+void allocated(const Kokkos_Profiling_SpaceHandle space, const char*, const void* p, const std::uint64_t size) {
+  if (std::string_view(space.name).find("HostPinned") != std::string_view::npos) return;
   const std::lock_guard lock(mutex);
   sizes[p] = static_cast<Index>(size);
   now.bytes += static_cast<Index>(size);
