@@ -1,9 +1,11 @@
 #include "memory.hpp"
 
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
 #include "lib/gpu.hpp"
+#include "staging.hpp"
 
 namespace ssm {
 
@@ -39,6 +41,15 @@ void fill_bytes(void* device, int byte, Index bytes) {
   if (bytes) Kokkos::deep_copy(Bytes(static_cast<char*>(device), static_cast<std::size_t>(bytes)), static_cast<char>(byte));
 }
 
+void stream_in([[maybe_unused]] Exec& exec, void* device, const void* host, Index bytes) {
+#if defined(SSM_GPU)
+  gpu_check(SSM_GPU(MemcpyAsync)(device, host, static_cast<std::size_t>(bytes), SSM_GPU(MemcpyHostToDevice), gpu_stream(exec)),
+            "copy to the device");
+#else
+  std::memcpy(device, host, static_cast<std::size_t>(bytes));
+#endif
+}
+
 #if defined(SSM_GPU)
 Staging::Staging(Index bytes) : bytes_(bytes) {
   for (int k = 0; k < 2; ++k) {
@@ -62,8 +73,7 @@ char* Staging::next(void*) {
   return static_cast<char*>(blocks_[turn_]);
 }
 void Staging::send(Exec& exec, void* device) {
-  gpu_check(SSM_GPU(MemcpyAsync)(device, blocks_[turn_], static_cast<std::size_t>(bytes_), SSM_GPU(MemcpyHostToDevice), gpu_stream(exec)),
-            "copy of a batch");
+  stream_in(exec, device, blocks_[turn_], bytes_);
   gpu_check(SSM_GPU(EventRecord)(static_cast<SSM_GPU(Event_t)>(sent_[turn_]), gpu_stream(exec)), "event");
 }
 #else

@@ -35,26 +35,8 @@ void copy_in(void* device, const void* host, Index bytes);
 void copy_out(void* host, const void* device, Index bytes);
 void fill_bytes(void* device, int byte, Index bytes);
 
-// Two blocks of page-locked host memory that take turns: while the device reads one, the host fills the other. On a CPU the batch is
-// written where it is read, and nothing is copied.
-class Staging {
- public:
-  Staging() = default;
-  explicit Staging(Index bytes);
-  ~Staging();
-  Staging(Staging&& other) noexcept;
-  Staging& operator=(Staging&& other) noexcept;
-
-  // Where to write what shall go to `device`; waits until the copy before the last has left its block.
-  char* next(void* device);
-  // Copies it in the order of the run's stream, without waiting.
-  void send(Exec& exec, void* device);
-
- private:
-  void *blocks_[2] = {nullptr, nullptr}, *sent_[2] = {nullptr, nullptr};  // memory, events
-  Index bytes_ = 0;
-  int turn_ = 0;
-};
+// Copies to the device in the order of the run's stream, without waiting: what brings a batch into its slots.
+void stream_in(Exec& exec, void* device, const void* host, Index bytes);
 
 // Bytes that may still be allocated on the device; 0 when the backend cannot say.
 Index free_device_bytes();

@@ -9,6 +9,7 @@
 #include "loader.hpp"
 #include "net.hpp"
 #include "recipe.hpp"
+#include "staging.hpp"
 #include "task.hpp"
 #include "variant.hpp"
 

@@ -39,7 +39,7 @@ struct MadRecallRecipe {
     constexpr int prefix = 64;
     Draws draws = from.draws(index);
     auto* map = reinterpret_cast<std::int32_t*>(page.scratch);
-    const NumberSet seen{reinterpret_cast<std::uint32_t*>(map + keys)};
+    NumberSet seen{reinterpret_cast<std::uint32_t*>(map + keys)};
     std::uint64_t hash;
     do {
       hash = kNoContent;
