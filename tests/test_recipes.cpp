@@ -140,7 +140,7 @@ TEST(Recipes, BothPathsTrainAlike) {
 }
 
 TEST(Recipes, TasksWithoutOneSayWhy) {
-  const KeyValues listops = {{"task", "listops"}, {"listops.max_length", "60"}, {"listops.min_length", "10"}, {"listops.depth", "4"}};
+  const KeyValues listops = {{"task", "listops"}, {"listops.max_length", "60"}, {"listops.min_length", "20"}, {"listops.depth", "4"}};
   const std::string message = bad_input([&] { train(listops, "device"); });
   for (const char* part : {"run.data = device", "listops", "host code", "auto and host"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
