@@ -37,15 +37,16 @@ struct Recipe {
 
   template <class P>
   SSM_FN int flat(Writer<P>& w, int n) const {
-    int sum = 0, sign = 1, product = w.digit();
+    int sign = 1, product = w.digit();
+    Index sum = 0;
     for (int i = 1; i < n; i += 2) {
       const int op = w.draws.below(3);
       w.sign(op);
       const int d = w.digit();
       if (op == 2) product = product * d % modulus;
-      else sum = (sum + sign * product) % modulus, sign = op == 0 ? 1 : -1, product = d;
+      else sum += sign * product, sign = op == 0 ? 1 : -1, product = d;
     }
-    return ((sum + sign * product) % modulus + modulus) % modulus;
+    return static_cast<int>(((sum + sign * product) % modulus + modulus) % modulus);
   }
 
   // What is still to be written lies on a stack in scratch: an expression of n tokens as n, an operator as -1 - op, the closing bracket of

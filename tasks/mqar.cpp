@@ -7,6 +7,8 @@
 // Keys are different ids of the lower half of the vocabulary, values different ids of the upper half. As published (multiquery_ar.py of
 // the zoology repository) but that filler is id 1 where theirs is 0, which is padding here; keys start at 2. `filler = random` draws it
 // from the whole vocabulary, so that it can collide with keys.
+#include <cstring>
+
 #include "recipe_task.hpp"
 
 namespace ssm::mqar {
@@ -46,8 +48,13 @@ constexpr std::int32_t blank = 1, first_key = 2;
 
 // -log((u + 1/2) / 2^32) to 1e-15 by fused multiply-adds alone, hence with the same bits on every machine.
 SSM_FN double waiting_time(std::uint32_t u) {
-  int exponent;
-  double m = ::frexp(2.0 * u + 1, &exponent);
+  const double x = 2.0 * u + 1;  // = m 2^exponent, m in [1/2, 1)
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  int exponent = static_cast<int>(bits >> 52) - 1022;
+  bits = (bits & 0xfffffffffffffull) | std::uint64_t{1022} << 52;
+  double m;
+  std::memcpy(&m, &bits, sizeof m);
   if (m < 0.70710678118654752) m *= 2, --exponent;
   const double f = (m - 1) / (m + 1), s = f * f;
   double sum = 1.0 / 19;  // log m = 2 (f + f^3/3 + f^5/5 ..)
@@ -111,7 +118,10 @@ struct Recipe {
     // The n smallest of exponential times of rate (g+1)^(a-1), in order, are n draws without replacement (Efraimidis and Spirakis 2006).
     const int slots = (T - 2 * n) / 2;
     for (int g = 0; g < slots; ++g) {
-      const Slot s{waiting_time(draws.u32()) * stretch[g], g, 0};
+      const std::uint32_t u = draws.u32();
+      // -log x >= 1 - x: most slots are too late without a logarithm
+      if (g >= n && (4294967295.0 - u) * 0x1p-32 * stretch[g] > heap[0].time) continue;
+      const Slot s{waiting_time(u) * stretch[g], g, 0};
       if (g < n) heap[g] = s;
       if (g == n - 1)
         for (int i = n / 2; i-- > 0;) sift(heap, n, i, heap[i]);
