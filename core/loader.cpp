@@ -3,11 +3,8 @@
 #include <ctime>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <limits>
-
-#include "rng.hpp"
 
 namespace ssm {
 
@@ -71,22 +68,6 @@ void fill(const Task& task, const TaskInfo& info, Split split, std::span<const I
 
 void fill(const Task& task, Split split, std::span<const Index> indices, Index T, HostBatch& out) {
   fill(task, task.info(), split, indices, T, out);
-}
-
-Index Stream::permuted(Index i, Index epoch) const {
-  const int half = (std::bit_width(static_cast<std::uint64_t>(size_ - 1)) + 1) / 2;
-  const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
-  const std::uint64_t key = mix(seed_ ^ mix(static_cast<std::uint64_t>(epoch) + 1));
-  std::uint64_t x = static_cast<std::uint64_t>(i);
-  do {
-    std::uint64_t left = x >> half, right = x & mask;
-    for (std::uint64_t round = 0; round < 6; ++round) {
-      const std::uint64_t next = left ^ (mix(right + mix(key + round)) & mask);
-      left = right, right = next;
-    }
-    x = left << half | right;
-  } while (x >= static_cast<std::uint64_t>(size_));
-  return static_cast<Index>(x);
 }
 
 Prefetcher::Prefetcher(Make make, Index first, int threads, int ahead)

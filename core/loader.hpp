@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "rng.hpp"
 #include "task.hpp"
 
 namespace ssm {
@@ -36,15 +37,31 @@ void fill(const Task& task, Split split, std::span<const Index> indices, Index T
 // keyed permutation (a Feistel network that walks cycles until it is back in range), so resuming needs the position only.
 class Stream {
  public:
-  Stream(Index size, std::uint64_t seed) : size_(size), seed_(seed) {}
+  Stream(Index size, std::uint64_t seed) : size_(size), seed_(seed) {
+    while (half_ < 31 && Index{1} << 2 * half_ < size) ++half_;
+  }
   // The example at position p; p itself when the set is endless (size 0).
-  Index operator[](Index p) const { return size_ == 0 ? p : permuted(p % size_, p / size_); }
+  SSM_FN Index operator[](Index p) const { return size_ == 0 ? p : permuted(p % size_, p / size_); }
   Index epoch(Index p) const { return size_ == 0 ? 0 : p / size_; }
 
  private:
-  Index permuted(Index i, Index epoch) const;
+  SSM_FN Index permuted(Index i, Index epoch) const {
+    const std::uint64_t mask = (std::uint64_t{1} << half_) - 1;
+    const std::uint64_t key = mix(seed_ ^ mix(static_cast<std::uint64_t>(epoch) + 1));
+    std::uint64_t x = static_cast<std::uint64_t>(i);
+    do {
+      std::uint64_t left = x >> half_, right = x & mask;
+      for (std::uint64_t round = 0; round < 6; ++round) {
+        const std::uint64_t next = left ^ (mix(right + mix(key + round)) & mask);
+        left = right, right = next;
+      }
+      x = left << half_ | right;
+    } while (x >= static_cast<std::uint64_t>(size_));
+    return static_cast<Index>(x);
+  }
   Index size_;
   std::uint64_t seed_;
+  int half_ = 0;  // bits of half an index
 };
 
 // Background threads that make batches `first`, first+1, ... ahead of the consumer, at most `ahead` at a time. The batches and their

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/gpu.hpp"
+#include "staging.hpp"
 
 namespace ssm {
 
@@ -47,6 +48,45 @@ void stream_in([[maybe_unused]] Exec& exec, void* device, const void* host, Inde
 #else
   std::memcpy(device, host, static_cast<std::size_t>(bytes));
 #endif
+}
+
+#if defined(SSM_GPU)
+Staging::Staging(Index bytes) : bytes_(bytes) {
+  for (int k = 0; k < 2; ++k) {
+    blocks_[k] = Kokkos::kokkos_malloc<Kokkos::SharedHostPinnedSpace>("ssm::staging", static_cast<std::size_t>(bytes));
+    SSM_GPU(Event_t) event = nullptr;
+    gpu_check(SSM_GPU(EventCreateWithFlags)(&event, SSM_GPU(EventDisableTiming)), "event");
+    sent_[k] = event;
+  }
+}
+Staging::~Staging() {
+  for (int k = 0; k < 2; ++k) {
+    if (!blocks_[k]) continue;
+    (void)SSM_GPU(EventSynchronize)(static_cast<SSM_GPU(Event_t)>(sent_[k]));
+    (void)SSM_GPU(EventDestroy)(static_cast<SSM_GPU(Event_t)>(sent_[k]));
+    Kokkos::kokkos_free<Kokkos::SharedHostPinnedSpace>(blocks_[k]);
+  }
+}
+char* Staging::next(void*) {
+  turn_ = 1 - turn_;
+  gpu_check(SSM_GPU(EventSynchronize)(static_cast<SSM_GPU(Event_t)>(sent_[turn_])), "copy of a batch");
+  return static_cast<char*>(blocks_[turn_]);
+}
+void Staging::send(Exec& exec, void* device) {
+  stream_in(exec, device, blocks_[turn_], bytes_);
+  gpu_check(SSM_GPU(EventRecord)(static_cast<SSM_GPU(Event_t)>(sent_[turn_]), gpu_stream(exec)), "event");
+}
+#else
+Staging::Staging(Index bytes) : bytes_(bytes) {}
+Staging::~Staging() = default;
+char* Staging::next(void* device) { return static_cast<char*>(device); }
+void Staging::send(Exec&, void*) {}
+#endif
+Staging::Staging(Staging&& other) noexcept { *this = std::move(other); }
+Staging& Staging::operator=(Staging&& other) noexcept {
+  std::swap(blocks_, other.blocks_), std::swap(sent_, other.sent_);
+  std::swap(bytes_, other.bytes_), std::swap(turn_, other.turn_);
+  return *this;
 }
 
 Index free_device_bytes() {

@@ -1,5 +1,6 @@
 #include "model.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include "error.hpp"
@@ -210,6 +211,7 @@ ModelNet::ModelNet(Model& m, Mode mode, Index B, Index length)
 void ModelNet::allocate() {
   net.allocate();
   slots_ = Memory("ssm::batch", wanted_slot_bytes_);
+  staging_ = Staging(wanted_slot_bytes_);
   char* at = slots_.as<char>();
   const auto take = [&](Index bytes) {
     char* p = bytes ? at : nullptr;
@@ -225,18 +227,21 @@ void ModelNet::allocate() {
 
 void ModelNet::load(const Run& r, const HostBatch& batch) {
   if (batch.rows != rows || batch.T != T) throw std::logic_error("a batch of another shape was loaded");
-  const auto send = [&](void* slot, const auto& host, Index bytes) {
-    if (bytes) stream_in(r.exec, slot, host.data(), bytes);
+  char* to = staging_.next(slots_.as<void>());
+  const auto put = [&](const auto& host, auto number, Index bytes) {
+    using Number = decltype(number);
+    std::transform(host.begin(), host.begin() + bytes / static_cast<Index>(sizeof(Number)), reinterpret_cast<Number*>(to),
+                   [](auto x) { return static_cast<Number>(x); });
+    to += (bytes + 255) / 256 * 256;
   };
-  features_.assign(batch.features.begin(), batch.features.end());
-  values_.assign(batch.values.begin(), batch.values.end());
-  lengths_.assign(batch.lengths.begin(), batch.lengths.end());
-  for (std::int32_t& length : lengths_) length = static_cast<std::int32_t>((length + patch_ - 1) / patch_);
-  send(net.batch.tokens, batch.tokens, counts_[0]);
-  send(net.batch.features, features_, counts_[1]);
-  send(net.batch.lengths, lengths_, counts_[2]);
-  send(net.batch.targets, batch.targets, counts_[3]);
-  send(net.batch.values, values_, counts_[4]);
+  put(batch.tokens, std::int32_t{}, counts_[0]);
+  put(batch.features, Real{}, counts_[1]);
+  auto* lengths = reinterpret_cast<std::int32_t*>(to);
+  put(batch.lengths, std::int32_t{}, counts_[2]);
+  for (Index i = 0; i < rows; ++i) lengths[i] = static_cast<std::int32_t>((lengths[i] + patch_ - 1) / patch_);
+  put(batch.targets, std::int32_t{}, counts_[3]);
+  put(batch.values, Real{}, counts_[4]);
+  staging_.send(r.exec, slots_.as<void>());
 }
 
 }  // namespace ssm

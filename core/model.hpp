@@ -8,6 +8,8 @@
 
 #include "loader.hpp"
 #include "net.hpp"
+#include "recipe.hpp"
+#include "staging.hpp"
 #include "task.hpp"
 #include "variant.hpp"
 
@@ -49,6 +51,8 @@ class ModelNet {
   void allocate();
   // Copies a batch into the slots on the run's stream; the batch must have this net's B and T.
   void load(const Run& r, const HostBatch& batch);
+  // What a kernel needs to make this net's training batches instead.
+  BatchPlan batch_plan() const { return {.slots = net.batch, .B = examples, .T = T, .patch = patch_}; }
   Index slot_bytes() const { return slots_.bytes() ? slots_.bytes() : wanted_slot_bytes_; }
 
   const Index examples, rows, T;
@@ -61,8 +65,7 @@ class ModelNet {
   Index wanted_slot_bytes_ = 0;
   Index counts_[5] = {};  // bytes of tokens, features, lengths, targets, values
   Index patch_;
-  std::vector<std::int32_t> lengths_;  // in positions of the net
-  std::vector<Real> features_, values_;
+  Staging staging_;
 };
 
 class Model {

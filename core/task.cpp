@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "recipe.hpp"
+
 namespace ssm {
 
 const char* split_name(Split split) { return split == Split::train ? "train" : split == Split::validation ? "validation" : "test"; }
@@ -11,6 +13,10 @@ Split split_of(const std::string& name) {
     if (name == split_name(s)) return s;
   unknown("split", name, {"train", "validation", "test"});
 }
+
+Task::~Task() = default;
+
+std::unique_ptr<BatchMaker> Task::batches(const BatchPlan&) const { throw Unsupported("task " + name + ": " + host_only()); }
 
 std::string Task::show(const Example& e) const {
   std::string out;

@@ -73,9 +73,12 @@ struct TaskInfo {
   std::string about;  // one line for `list`
 };
 
+struct BatchPlan;   // of recipe.hpp
+struct BatchMaker;  // of recipe.hpp
+
 struct Task {
   std::string name;  // the registered name, set by SSM_TASK
-  virtual ~Task() = default;
+  virtual ~Task();
   virtual void knobs(Knobs&) {}
   // After the knobs are set: reads files, checks ranges. Throws BadInput.
   virtual void open(std::uint64_t seed) = 0;
@@ -84,6 +87,10 @@ struct Task {
   virtual Index size(Split split) const = 0;
   // Example `index` of `split`: thread safe, the same on any machine.
   virtual void example(Split split, Index index, Example& out) const = 0;
+  // Why a kernel cannot make this task's training batches; "" for tasks with a recipe (recipe.hpp).
+  virtual std::string host_only() const { return "its examples are made by host code"; }
+  // Makes the batches of the training split on the device. Throws Unsupported when host_only() says why not.
+  virtual std::unique_ptr<BatchMaker> batches(const BatchPlan& plan) const;
   // What `data` prints beside the measured values and what tests hold every generator to. Called after open().
   virtual std::vector<Statistic> statistics() const { return {}; }
   // The example as a person would read it.

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <string_view>
 
 namespace ssm {
 
@@ -20,8 +21,9 @@ Watched now;
 std::map<const void*, Index> sizes;
 char last[128] = "";
 
-void allocated(Kokkos_Profiling_SpaceHandle, const char* label, const void* p, const std::uint64_t size) {
-  if (size == 0) return;  // a launch of teams without scratch asks for nothing and is answered with nothing
+// A launch of teams without scratch asks for nothing and is answered with nothing; page-locked memory of the host is not the device's.
+void allocated(const Kokkos_Profiling_SpaceHandle space, const char* label, const void* p, const std::uint64_t size) {
+  if (size == 0 || std::string_view(space.name).find("HostPinned") != std::string_view::npos) return;
   const std::lock_guard lock(mutex);
   sizes[p] = static_cast<Index>(size);
   now.bytes += static_cast<Index>(size);

@@ -2,11 +2,30 @@
 //
 //   features (length, 2): a uniform value in [0, 1) and a marker, 1 at one uniform place of either half, else 0
 //   value = the sum of the two marked values
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::adding {
 
-struct Adding final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length;
+
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    using Value = typename P::Value;
+    Draws draws = from.keyed_draws(index);
+    for (int t = 0; t < length; ++t) {
+      page.features[2 * t] = static_cast<Value>(draws.u32() >> 8) * static_cast<Value>(0x1p-24);
+      page.features[2 * t + 1] = 0;
+    }
+    const int half = length / 2, first = draws.below(half), second = half + draws.below(length - half);
+    page.features[2 * first + 1] = page.features[2 * second + 1] = 1;
+    page.values[0] = static_cast<float>(page.features[2 * first]) + static_cast<float>(page.features[2 * second]);
+    page.length = length;
+  }
+};
+
+struct Adding final : RecipeTask<Adding> {
   int length = 1000;
 
   void knobs(Knobs& k) override {
@@ -29,15 +48,8 @@ struct Adding final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = keyed_draws(split, index);
-    out.clear();
-    out.features.assign(at(2 * length), 0);
-    for (int t = 0; t < length; ++t) out.features[at(2 * t)] = static_cast<float>(rng.u32() >> 8) * 0x1p-24f;
-    const int half = length / 2, first = below(rng, half), second = half + below(rng, length - half);
-    out.features[at(2 * first + 1)] = out.features[at(2 * second + 1)] = 1;
-    out.values = {out.features[at(2 * first)] + out.features[at(2 * second)]};
-  }
+  Recipe recipe(Split split) const { return {origin(split), length}; }
+  Layout layout() const { return {.length = length, .features = 2, .values = 1}; }
 
   std::vector<Statistic> statistics() const override {
     const auto square = [](double x) { return x * x; };

@@ -5,11 +5,44 @@
 // The map (every key's value, uniform) is drawn per example and the pairs from it with replacement; the queried key is uniform among
 // those that occurred. Ids: 0 padding, 1.. keys, symbols/2 + 1.. values, symbols + 1 the trigger. A long example's split is decided by
 // its first 64 tokens.
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::associative_recall {
 
-struct AssociativeRecall final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length, keys;
+
+  // Scratch: the value and the last place of every key.
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    constexpr int prefix = 64;
+    Draws draws = from.draws(index);
+    auto* map = reinterpret_cast<std::int32_t*>(page.scratch);
+    std::int32_t* last = map + keys;
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int k = 0; k < keys; ++k) map[k] = draws.below(keys), last[k] = -1;
+      int different_keys = 0;
+      for (int t = 0; t < length; t += 2) {
+        const int key = draws.below(keys);
+        page.tokens[t] = 1 + key, page.tokens[t + 1] = 1 + keys + map[key];
+        different_keys += last[key] < 0;
+        last[key] = t;
+      }
+      int chosen = draws.below(different_keys), key = 0;
+      while (last[key] < 0 || chosen-- > 0) ++key;
+      page.tokens[length] = 2 * keys + 1, page.tokens[length + 1] = 1 + key;
+      page.targets[0] = map[key];
+      if (page.slices) page.slices[0] = octave_at(length + 1 - last[key], 2);
+      for (int t = 0; t < prefix && t < length + 2; ++t) hash = hash_on(hash, page.tokens[t]);
+    } while (!from.mine(hash));
+    page.length = length + 2;
+  }
+};
+
+struct AssociativeRecall final : RecipeTask<AssociativeRecall> {
   int length = 40, symbols = 20;
 
   void knobs(Knobs& k) override {
@@ -42,29 +75,8 @@ struct AssociativeRecall final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    static thread_local std::vector<std::int32_t> map, last;
-    constexpr std::size_t prefix = 64;
-    Rng rng = draws(split, index);
-    const int keys = symbols / 2;
-    do {
-      out.clear();
-      map.resize(at(keys)), last.assign(at(keys), -1);
-      for (std::int32_t& value : map) value = below(rng, keys);
-      int different_keys = 0;
-      for (int t = 0; t < length; t += 2) {
-        const int key = below(rng, keys);
-        out.tokens.push_back(1 + key), out.tokens.push_back(1 + keys + map[at(key)]);
-        different_keys += last[at(key)] < 0;
-        last[at(key)] = t;
-      }
-      int chosen = below(rng, different_keys), key = 0;
-      while (last[at(key)] < 0 || chosen-- > 0) ++key;
-      out.tokens.push_back(symbols + 1), out.tokens.push_back(1 + key);
-      out.targets = {map[at(key)]};
-      out.slices = {octave_of(length + 1 - last[at(key)], 2)};
-    } while (!belongs(content_hash(std::span(out.tokens).first(std::min(prefix, out.tokens.size()))), split));
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, symbols / 2}; }
+  Layout layout() const { return {.length = length + 2, .slices = 1, .scratch = 4 * Index{symbols}}; }
 
   std::vector<Statistic> statistics() const override {
     const int keys = symbols / 2;

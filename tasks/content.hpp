@@ -8,14 +8,18 @@
 
 namespace ssm {
 
+// One more token of a content hash.
+SSM_FN std::uint64_t hash_on(std::uint64_t h, std::int32_t token) { return (h ^ static_cast<std::uint32_t>(token)) * 0x100000001b3ull; }
+constexpr std::uint64_t kNoContent = 0xcbf29ce484222325ull;
+
 // Hash of a token sequence; `h` chains several sequences.
-inline std::uint64_t content_hash(std::span<const std::int32_t> tokens, std::uint64_t h = 0xcbf29ce484222325ull) {
-  for (const std::int32_t t : tokens) h = (h ^ static_cast<std::uint32_t>(t)) * 0x100000001b3ull;
+inline std::uint64_t content_hash(std::span<const std::int32_t> tokens, std::uint64_t h = kNoContent) {
+  for (const std::int32_t t : tokens) h = hash_on(h, t);
   return h;
 }
 
 // 1/8 of the content space is validation, 1/8 test, 6/8 train.
-inline bool belongs(std::uint64_t hash, Split split) {
+SSM_FN bool belongs(std::uint64_t hash, Split split) {
   const std::uint64_t part = mix(hash) % 8;
   return split == (part == 0 ? Split::validation : part == 1 ? Split::test : Split::train);
 }

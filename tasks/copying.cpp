@@ -14,7 +14,8 @@ struct Copying final : ReciteTask {
     k("form", form, {"markers", "lag"}).note("data then markers, or a stream that is repeated `tokens` later");
   }
   void check() override {
-    if (form == "lag" && length <= tokens) refuse("length", std::to_string(length), "in the lag form it must be above tokens");
+    lag = form == "lag";
+    if (lag && length <= tokens) refuse("length", std::to_string(length), "in the lag form it must be above tokens");
     ReciteTask::check();
   }
 
@@ -26,22 +27,6 @@ struct Copying final : ReciteTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    if (form == "markers") return ReciteTask::example(split, index, out);
-    Rng rng = draws(split, index);
-    out.clear();
-    const auto draw_until = [&](int end) {
-      while (static_cast<int>(out.tokens.size()) < end) out.tokens.push_back(data + below(rng, symbols));
-    };
-    do {
-      out.tokens.clear();
-      draw_until(tokens);
-    } while (!belongs(content_hash(out.tokens), split));
-    draw_until(length);
-    out.targets.assign(at(tokens), -1);
-    for (int t = tokens; t < length; ++t) out.targets.push_back(out.tokens[at(t - tokens)] - data);
-  }
-
   std::vector<Statistic> statistics() const override {
     if (form == "markers") return ReciteTask::statistics();
     return {{"oracle: the symbol of `tokens` ago", 1, 0,
@@ -49,9 +34,6 @@ struct Copying final : ReciteTask {
             {"shortcut: the newest symbol", 1.0 / symbols, 0,
              [](const Example& e) { return token_accuracy(e, [&](std::size_t t) { return e.tokens[t] - data; }); }}};
   }
-
- protected:
-  int said_at(int m) const override { return m; }
 };
 SSM_TASK(Copying, "copying");
 

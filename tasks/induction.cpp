@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "content.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::induction {
 
@@ -35,44 +35,42 @@ int octave(int x) { return std::bit_width(static_cast<unsigned>(x)) - 1; }
 
 }  // namespace
 
-struct Induction final : Task {
-  int length = 256, symbols = 15, train_size = 0, validation_size = 2000, test_size = 2000;
-  std::uint64_t seed = 0;
+struct Recipe {
+  Origin from;
+  int length, symbols;
 
-  static constexpr int prefix = 64;  // tokens whose hash decides the split
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    constexpr int prefix = 64;  // tokens whose hash decides the split
+    Draws draws = from.draws(index);
+    const int place = draws.below(length - 2), first = prefix < length ? prefix : length;
+    const std::int32_t trigger = symbols + 1;
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int t = 0; t < first; ++t) {
+        page.tokens[t] = t == place || t == length - 1 ? trigger : 1 + draws.below(symbols);
+        hash = hash_on(hash, page.tokens[t]);
+      }
+    } while (!from.mine(hash));
+    for (int t = first; t < length; ++t) page.tokens[t] = t == place || t == length - 1 ? trigger : 1 + draws.below(symbols);
+    page.targets[0] = page.tokens[place + 1] - 1;
+    if (page.slices) page.slices[0] = octave_at(length - 1 - place, 2);
+    page.length = length;
+  }
+};
+
+struct Induction final : RecipeTask<Induction> {
+  int length = 256, symbols = 15;
 
   void knobs(Knobs& k) override {
     k("length", length, {64, 256, 1024, 4096, 16384}).range(8, 1 << 20).note("tokens of a sequence, the last trigger counted");
     k("symbols", symbols, {15}).range(8, 65536).note("ordinary symbols; the trigger is one more");
-    k("train_size", train_size).range(0, 2e9).note("training examples; 0 = a fresh one every time");
-    k("validation_size", validation_size).range(1, 2e9).note("validation examples");
-    k("test_size", test_size).range(1, 2e9).note("test examples");
+    size_knobs(k);
   }
 
-  void open(std::uint64_t seed_) override { seed = seed_; }
-
-  Index size(Split split) const override {
-    return split == Split::train ? train_size : split == Split::validation ? validation_size : test_size;
-  }
-
-  void example(Split split, Index index, Example& out) const override {
-    out.clear();
-    Rng rng = example_rng("induction", split, seed, index);
-    const int place = static_cast<int>(rng.below(static_cast<std::uint32_t>(length - 2)));
-    out.tokens.reserve(static_cast<std::size_t>(length));
-    const auto draw_until = [&](int end) {
-      for (int t = static_cast<int>(out.tokens.size()); t < end; ++t)
-        out.tokens.push_back(t == place || t == length - 1 ? trigger()
-                                                           : 1 + static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(symbols))));
-    };
-    do {
-      out.tokens.clear();
-      draw_until(std::min(prefix, length));
-    } while (!belongs(content_hash(out.tokens), split));
-    draw_until(length);
-    out.targets.push_back(out.tokens[static_cast<std::size_t>(place + 1)] - 1);
-    out.slices.push_back(octave(length - 1 - place) - 1);
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, symbols}; }
+  Layout layout() const { return {.length = length, .slices = 1}; }
 
   TaskInfo info() const override {
     TaskInfo out;

@@ -3,7 +3,7 @@
 // Protocol of the suite: 12,800 train and 1,280 test examples, a task's score is the mean accuracy over settings that change one knob
 // each. Where mad-lab takes a global random generator or leaves a detail open, the file of the task says what is done here.
 #pragma once
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm {
 
@@ -27,9 +27,44 @@ inline void add_mad_scores(std::vector<Reference>& out, double MadScores::*task)
         {"published", row.label, row.*task / 100, "RWKV-7 paper's MAD table: mean over all settings, best of six learning rates"});
 }
 
+struct MadRecallRecipe {
+  Origin from;
+  int keys, length, noise_tokens;
+  double noise;
+  bool next_tokens;  // the labels are all next tokens
+
+  // Scratch: the value of every key, and which keys were seen.
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    constexpr int prefix = 64;
+    Draws draws = from.draws(index);
+    auto* map = reinterpret_cast<std::int32_t*>(page.scratch);
+    NumberSet seen{reinterpret_cast<std::uint32_t*>(map + keys)};
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int k = 0; k < keys; ++k) map[k] = draws.below(keys);
+      seen.clear(keys);
+      for (int t = 0; t < length; t += 2) {
+        const bool is_noise = noise > 0 && draws.uniform() < noise;
+        const int key = draws.below(keys), other = 1 + 2 * keys;
+        page.tokens[t] = is_noise ? other + draws.below(noise_tokens) : 1 + key;
+        page.tokens[t + 1] = is_noise ? other + draws.below(noise_tokens) : 1 + keys + map[key];
+        const bool recall = !is_noise && seen.has(key);
+        page.targets[t] = recall ? page.tokens[t + 1] - 1 : -1, page.targets[t + 1] = -1;
+        if (page.marks) page.marks[t] = recall ? 0 : -1, page.marks[t + 1] = -1;
+        if (!is_noise) seen.add(key);
+      }
+      for (int t = 0; t < prefix && t < length; ++t) hash = hash_on(hash, page.tokens[t]);
+    } while (!from.mine(hash));
+    for (int t = 0; next_tokens && t + 1 < length; ++t) page.targets[t] = page.tokens[t + 1] - 1;
+    page.length = length;
+  }
+};
+
 // Multi-query recall with one token per key and value: k v k v ..., of a random map per example; a pair may be two noise tokens instead.
 // Ids: 0 padding, 1.. keys, then values, then noise.
-struct MadRecallTask : GeneratedTask {
+struct MadRecallTask : RecipeTask<MadRecallTask> {
   int vocabulary = 16, length = 128, noise_tokens = 0;
   double noise = 0;
   std::string labels = "all";
@@ -52,29 +87,11 @@ struct MadRecallTask : GeneratedTask {
     need_contents("length", length, length * std::log2(keys()));
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    static thread_local std::vector<std::int32_t> map;
-    static thread_local std::vector<char> seen;
-    Rng rng = draws(split, index);
-    map.resize(at(keys()));
-    constexpr std::size_t prefix = 64;
-    do {
-      out.clear();
-      for (std::int32_t& value : map) value = below(rng, keys());
-      seen.assign(at(keys()), 0);
-      for (int t = 0; t < length; t += 2) {
-        const bool is_noise = noise > 0 && rng.uniform() < noise;
-        const int key = below(rng, keys());
-        const std::int32_t first = is_noise ? noise_id(rng) : 1 + key, second = is_noise ? noise_id(rng) : 1 + keys() + map[at(key)];
-        const bool recall = !is_noise && seen[at(key)];
-        out.tokens.push_back(first), out.tokens.push_back(second);
-        out.targets.push_back(recall ? second - 1 : -1), out.targets.push_back(-1);
-        out.marks.push_back(recall ? 0 : -1), out.marks.push_back(-1);
-        if (!is_noise) seen[at(key)] = 1;
-      }
-    } while (!belongs(content_hash(std::span(out.tokens).first(std::min(prefix, out.tokens.size()))), split));
-    if (split == Split::train && labels == "all")
-      for (std::size_t t = 0; t + 1 < out.tokens.size(); ++t) out.targets[t] = out.tokens[t + 1] - 1;
+  MadRecallRecipe recipe(Split split) const {
+    return {origin(split), keys(), length, noise_tokens, noise, split == Split::train && labels == "all"};
+  }
+  Layout layout() const {
+    return {.length = length, .positions = true, .marks = true, .scratch = 4 * Index{keys()} + NumberSet::bytes(keys())};
   }
 
   std::vector<Statistic> statistics() const override {
@@ -124,7 +141,6 @@ struct MadRecallTask : GeneratedTask {
   }
 
  private:
-  std::int32_t noise_id(Rng& rng) const { return 1 + 2 * keys() + below(rng, noise_tokens); }
   // Pair i repeats a key unless it is noise or none of the i pairs before it had that key.
   double recalls() const {
     double sum = 0;

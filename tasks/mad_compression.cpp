@@ -8,7 +8,27 @@
 
 namespace ssm::mad_compression {
 
-struct MadCompression final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length, symbols;
+
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int t = 0; t < length - 1; ++t) {
+        page.targets[t] = draws.below(symbols), page.tokens[t] = 1 + page.targets[t];
+        hash = hash_on(hash, page.targets[t]);
+      }
+    } while (!from.mine(hash));
+    page.tokens[length - 1] = symbols + 1, page.targets[length - 1] = -1;
+    page.length = length;
+  }
+};
+
+struct MadCompression final : RecipeTask<MadCompression> {
   int vocabulary = 16, length = 32;
 
   MadCompression() { train_size = 12800, validation_size = test_size = 1280; }
@@ -36,17 +56,8 @@ struct MadCompression final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = draws(split, index);
-    out.clear();
-    out.targets.resize(at(length - 1));
-    do {
-      for (std::int32_t& t : out.targets) t = below(rng, vocabulary);
-    } while (!belongs(content_hash(out.targets), split));
-    for (const std::int32_t t : out.targets) out.tokens.push_back(1 + t);
-    out.tokens.push_back(vocabulary + 1);
-    out.targets.push_back(-1);
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, vocabulary}; }
+  Layout layout() const { return {.length = length, .positions = true}; }
 
   std::vector<Statistic> statistics() const override {
     return {

@@ -8,7 +8,33 @@
 
 namespace ssm::mad_memorisation {
 
-struct MadMemorisation final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length, keys;
+  const std::int32_t* map;  // (keys)
+
+  template <class Upload>
+  void tables(const Upload& upload) {
+    upload(map, keys);
+  }
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int t = 0; t < length; t += 2) {
+        const int key = draws.below(keys);
+        page.tokens[t] = 1 + key, page.tokens[t + 1] = keys + 1;
+        page.targets[t] = -1, page.targets[t + 1] = map[key];
+        hash = hash_on(hash_on(hash, page.tokens[t]), page.tokens[t + 1]);
+      }
+    } while (!from.mine(hash));
+    page.length = length;
+  }
+};
+
+struct MadMemorisation final : RecipeTask<MadMemorisation> {
   int vocabulary = 256, length = 32;
   std::vector<std::int32_t> map;
 
@@ -40,17 +66,8 @@ struct MadMemorisation final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = draws(split, index);
-    do {
-      out.clear();
-      for (int t = 0; t < length; t += 2) {
-        const int key = below(rng, vocabulary / 2);
-        out.tokens.push_back(1 + key), out.tokens.push_back(vocabulary / 2 + 1);
-        out.targets.push_back(-1), out.targets.push_back(map[at(key)]);
-      }
-    } while (!belongs(content_hash(out.tokens), split));
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, vocabulary / 2, map.data()}; }
+  Layout layout() const { return {.length = length, .positions = true}; }
 
   std::vector<Statistic> statistics() const override {
     return {{"oracle: knows the map", 1, 0,

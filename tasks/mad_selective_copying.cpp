@@ -8,10 +8,43 @@
 
 namespace ssm::mad_selective_copying {
 
-struct MadSelectiveCopying final : GeneratedTask {
+constexpr std::int32_t blank = 1, copy = 2, data = 3;
+
+struct Recipe {
+  Origin from;
+  int length, tokens, symbols;
+
+  // Scratch: the blanks in front of every datum.
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    const int begin = length - tokens;
+    auto* blanks = reinterpret_cast<std::int32_t*>(page.scratch);
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int m = 0; m < tokens; ++m) {
+        page.targets[begin + m] = draws.below(symbols);
+        hash = hash_on(hash, page.targets[begin + m]);
+      }
+    } while (!from.mine(hash));
+    for (int m = 0; m < tokens; ++m) blanks[m] = 0;
+    for (int i = 0; i < length - 2 * tokens; ++i) ++blanks[draws.below(tokens)];
+    int t = 0;
+    for (int m = 0; m < tokens; ++m) {
+      for (int i = 0; i < blanks[m]; ++i) page.tokens[t++] = blank;
+      page.tokens[t++] = data + page.targets[begin + m];
+    }
+    page.tokens[t++] = copy;
+    while (t < length) page.tokens[t++] = blank;
+    for (t = 0; t < begin; ++t) page.targets[t] = -1;
+    page.length = length;
+  }
+};
+
+struct MadSelectiveCopying final : RecipeTask<MadSelectiveCopying> {
   int vocabulary = 16, length = 256, tokens = 16;
 
-  static constexpr std::int32_t blank = 1, copy = 2, data = 3;
   MadSelectiveCopying() { train_size = 12800, validation_size = test_size = 1280; }
 
   void knobs(Knobs& k) override {
@@ -38,24 +71,8 @@ struct MadSelectiveCopying final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    static thread_local std::vector<int> blanks;
-    Rng rng = draws(split, index);
-    out.clear();
-    out.targets.assign(at(length - tokens), -1), out.targets.resize(at(length));
-    const std::span<std::int32_t> data_said(out.targets.data() + length - tokens, at(tokens));
-    do {
-      for (std::int32_t& d : data_said) d = below(rng, vocabulary - 2);
-    } while (!belongs(content_hash(data_said), split));
-    blanks.assign(at(tokens), 0);
-    for (int i = 0; i < length - 2 * tokens; ++i) ++blanks[at(below(rng, tokens))];
-    for (int m = 0; m < tokens; ++m) {
-      out.tokens.resize(out.tokens.size() + at(blanks[at(m)]), blank);
-      out.tokens.push_back(data + data_said[at(m)]);
-    }
-    out.tokens.push_back(copy);
-    out.tokens.resize(at(length), blank);
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, tokens, vocabulary - 2}; }
+  Layout layout() const { return {.length = length, .positions = true, .scratch = 4 * Index{tokens}}; }
 
   std::vector<Statistic> statistics() const override {
     const int gap = length - 2 * tokens;

@@ -5,11 +5,99 @@
 //   tokens = the expression and =      label = its value
 //
 // Ids: 0 padding, 1.. digits, then + - * ( ) =
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::modular_arithmetic {
 
-struct ModularArithmetic final : GeneratedTask {
+// How a value is made: plus, minus, times of two numbers modulo m.
+SSM_FN int applied(int op, int a, int b, int m) { return op == 0 ? (a + b) % m : op == 1 ? (a - b + m) % m : a * b % m; }
+
+struct Recipe {
+  Origin from;
+  int length, min_length, modulus;
+  bool brackets;
+
+  template <class P>
+  struct Writer {
+    Draws draws;
+    P& page;
+    int modulus, size = 0;
+    std::uint64_t hash = kNoContent;
+    SSM_FN void put(std::int32_t token) {
+      page.tokens[size++] = token;
+      hash = hash_on(hash, token);
+    }
+    SSM_FN void sign(int k) { put(modulus + 1 + k); }  // + - * ( ) =
+    SSM_FN int digit() {
+      const int d = draws.below(modulus);
+      put(1 + d);
+      return d;
+    }
+  };
+
+  template <class P>
+  SSM_FN int flat(Writer<P>& w, int n) const {
+    int sign = 1, product = w.digit();
+    Index sum = 0;
+    for (int i = 1; i < n; i += 2) {
+      const int op = w.draws.below(3);
+      w.sign(op);
+      const int d = w.digit();
+      if (op == 2) product = product * d % modulus;
+      else sum += sign * product, sign = op == 0 ? 1 : -1, product = d;
+    }
+    return static_cast<int>(((sum + sign * product) % modulus + modulus) % modulus);
+  }
+
+  // What is still to be written lies on a stack in scratch: an expression of n tokens as n, an operator as -1 - op, the closing bracket of
+  // a sum as -4 - op; the values of what is written lie on another.
+  template <class P>
+  SSM_FN int nested(Writer<P>& w, int whole) const {
+    auto* todo = reinterpret_cast<std::int32_t*>(w.page.scratch);
+    std::int32_t* values = todo + 4 * length;
+    int open = 0, known = 0;
+    todo[open++] = whole;
+    while (open > 0) {
+      const int n = todo[--open];
+      if (n <= -4) {
+        --known;
+        values[known - 1] = applied(-4 - n, values[known - 1], values[known], modulus);
+        w.sign(4);
+      } else if (n < 0) {
+        w.sign(-1 - n);
+      } else if (n < 5) {
+        if (n > 2) w.sign(3);
+        if (n == 2 || n == 4) w.sign(1);
+        const int d = w.digit();
+        values[known++] = n == 2 || n == 4 ? (modulus - d) % modulus : d;
+        if (n > 2) w.sign(4);
+      } else {
+        w.sign(3);
+        const int left = 1 + w.draws.below(n - 4), op = w.draws.below(3);
+        todo[open++] = -4 - op, todo[open++] = n - 3 - left, todo[open++] = -1 - op, todo[open++] = left;
+      }
+    }
+    return values[0];
+  }
+
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Writer<P> w{from.draws(index), page, modulus};
+    int n, value;
+    do {
+      w.size = 0, w.hash = kNoContent;
+      do n = min_length + w.draws.below(length - min_length + 1);
+      while (!brackets && n % 2 == 0);
+      value = brackets ? nested(w, n) : flat(w, n);
+    } while (!from.mine(w.hash));
+    w.sign(5);
+    page.targets[0] = value;
+    if (page.slices) page.slices[0] = octave_at(n, 1);
+    page.length = n + 1;
+  }
+};
+
+struct ModularArithmetic final : RecipeTask<ModularArithmetic> {
   int length = 39, min_length = 3, modulus = 5;
   bool brackets = false;
 
@@ -51,19 +139,8 @@ struct ModularArithmetic final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = draws(split, index);
-    int n, value;
-    do {
-      out.clear();
-      do n = min_length + below(rng, length - min_length + 1);
-      while (!brackets && n % 2 == 0);
-      value = brackets ? nested(rng, n, out.tokens) : flat(rng, n, out.tokens);
-    } while (!belongs(content_hash(out.tokens), split));
-    out.tokens.push_back(modulus + 6);
-    out.targets = {value};
-    out.slices = {octave_of(n, 1)};
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, min_length, modulus, brackets}; }
+  Layout layout() const { return {.length = length + 1, .slices = 1, .scratch = brackets ? 32 * Index{length} : 0}; }
 
   std::vector<Statistic> statistics() const override {
     return {{"shortcut: always 0", zero_share(), min_length > 3 ? 0 : .02, [](const Example& e) { return double(e.targets[0] == 0); }},
@@ -83,44 +160,7 @@ struct ModularArithmetic final : GeneratedTask {
  private:
   int plus() const { return modulus + 1; }
 
-  int apply(int op, int a, int b) const { return op == 0 ? (a + b) % modulus : op == 1 ? (a - b + modulus) % modulus : a * b % modulus; }
-
-  int digit(Rng& rng, std::vector<std::int32_t>& out) const {
-    const int d = below(rng, modulus);
-    out.push_back(1 + d);
-    return d;
-  }
-
-  int flat(Rng& rng, int n, std::vector<std::int32_t>& out) const {
-    int sum = 0, sign = 1, product = digit(rng, out);
-    for (int i = 1; i < n; i += 2) {
-      const int op = below(rng, 3);
-      out.push_back(plus() + op);
-      const int d = digit(rng, out);
-      if (op == 2) product = product * d % modulus;
-      else sum += sign * product, sign = op == 0 ? 1 : -1, product = d;
-    }
-    return ((sum + sign * product) % modulus + modulus) % modulus;
-  }
-
-  int nested(Rng& rng, int n, std::vector<std::int32_t>& out) const {
-    if (n == 1) return digit(rng, out);
-    if (n > 2) out.push_back(plus() + 3);
-    int value;
-    if (n == 2 || n == 4) {
-      out.push_back(plus() + 1);
-      value = (modulus - digit(rng, out)) % modulus;
-    } else if (n == 3) {
-      value = digit(rng, out);
-    } else {
-      const int left = 1 + below(rng, n - 4), op = below(rng, 3);
-      const int a = nested(rng, left, out);
-      out.push_back(plus() + op);
-      value = apply(op, a, nested(rng, n - 3 - left, out));
-    }
-    if (n > 2) out.push_back(plus() + 4);
-    return value;
-  }
+  int apply(int op, int a, int b) const { return applied(op, a, b, modulus); }
 
   // A recursive-descent reader, independent of the generator: sum of products of digits, -digit and bracketed sums.
   int sum_at(const std::vector<std::int32_t>& x, std::size_t& t) const {

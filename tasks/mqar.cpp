@@ -7,7 +7,9 @@
 // Keys are different ids of the lower half of the vocabulary, values different ids of the upper half. As published (multiquery_ar.py of
 // the zoology repository) but that filler is id 1 where theirs is 0, which is padding here; keys start at 2. `filler = random` draws it
 // from the whole vocabulary, so that it can collide with keys.
-#include "generated.hpp"
+#include <cstring>
+
+#include "recipe_task.hpp"
 
 namespace ssm::mqar {
 
@@ -44,7 +46,106 @@ constexpr std::int32_t blank = 1, first_key = 2;
 
 }  // namespace
 
-struct Mqar final : GeneratedTask {
+// -log((u + 1/2) / 2^32) to 1e-15 by fused multiply-adds alone, hence with the same bits on every machine.
+SSM_FN double waiting_time(std::uint32_t u) {
+  const double x = 2.0 * u + 1;  // = m 2^exponent, m in [1/2, 1)
+  std::uint64_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  int exponent = static_cast<int>(bits >> 52) - 1022;
+  bits = (bits & 0xfffffffffffffull) | std::uint64_t{1022} << 52;
+  double m;
+  std::memcpy(&m, &bits, sizeof m);
+  if (m < 0.70710678118654752) m *= 2, --exponent;
+  const double f = (m - 1) / (m + 1), s = f * f;
+  double sum = 1.0 / 19;  // log m = 2 (f + f^3/3 + f^5/5 ..)
+  for (int k = 17; k > 0; k -= 2) sum = ::fma(sum, s, 1.0 / k);
+  return ::fma(33.0 - exponent, 0.69314718055994531, -(2 * f * sum));
+}
+
+struct Slot {
+  double time;
+  std::int32_t g, unused;
+  SSM_FN bool before(const Slot& other) const { return time < other.time || (time == other.time && g < other.g); }
+};
+
+// Puts `s` into the place `i` of a heap of n slots, the latest on top, whose entry there may be overwritten, and mends the part below.
+SSM_FN void sift(Slot* heap, int n, int i, const Slot s) {
+  for (int child = 2 * i + 1; child < n; child = 2 * i + 1) {
+    if (child + 1 < n && heap[child].before(heap[child + 1])) ++child;
+    if (!s.before(heap[child])) break;
+    heap[i] = heap[child], i = child;
+  }
+  heap[i] = s;
+}
+
+struct Recipe {
+  Origin from;
+  int vocabulary, pairs, length, pair_choices, length_choices;  // 0: nothing to choose
+  bool random_filler;
+  const double* stretch;  // (length / 2): (g+1)^(1-a), the mean waiting time of slot g
+
+  template <class Upload>
+  void tables(const Upload& upload) {
+    upload(stretch, length / 2);
+  }
+  Index scratch() const { return pairs * (static_cast<Index>(sizeof(Slot)) + 8) + NumberSet::bytes(vocabulary / 2); }
+
+  // Scratch: chosen slots, keys, values, a set.
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    const int p = pair_choices > 0 ? draws.below(pair_choices) : 0, n = pairs >> p;
+    const int l = length_choices > 0 ? draws.below(length_choices) : 0, T = length >> l;
+    const int half = vocabulary / 2;
+    auto* heap = reinterpret_cast<Slot*>(page.scratch);
+    auto* keys = reinterpret_cast<std::int32_t*>(heap + pairs);
+    std::int32_t* values = keys + pairs;
+    const NumberSet used{reinterpret_cast<std::uint32_t*>(values + pairs)};
+    std::uint64_t hash;
+    do {
+      different(draws, half - first_key, n, used, keys);
+      different(draws, half, n, used, values);
+      hash = kNoContent;
+      for (int i = 0; i < n; ++i) hash = hash_on(hash, keys[i]);
+      for (int i = 0; i < n; ++i) hash = hash_on(hash, values[i]);
+    } while (!from.mine(hash));
+
+    for (int t = 0; t < T; ++t) {
+      page.tokens[t] = random_filler && t >= 2 * n ? 1 + draws.below(vocabulary - 1) : blank;
+      page.targets[t] = -1;
+      if (page.marks) page.marks[t] = -1;
+    }
+    // The n smallest of exponential times of rate (g+1)^(a-1), in order, are n draws without replacement (Efraimidis and Spirakis 2006).
+    const int slots = (T - 2 * n) / 2;
+    for (int g = 0; g < slots; ++g) {
+      const std::uint32_t u = draws.u32();
+      // -log x >= 1 - x: most slots are too late without a logarithm
+      if (g >= n && (4294967295.0 - u) * 0x1p-32 * stretch[g] > heap[0].time) continue;
+      const Slot s{waiting_time(u) * stretch[g], g, 0};
+      if (g < n) heap[g] = s;
+      if (g == n - 1)
+        for (int i = n / 2; i-- > 0;) sift(heap, n, i, heap[i]);
+      if (g >= n && s.before(heap[0])) sift(heap, n, 0, s);
+    }
+    for (int size = n - 1; size > 0; --size) {
+      const Slot s = heap[size];
+      heap[size] = heap[0];
+      sift(heap, size, 0, s);
+    }
+    for (int i = 0; i < n; ++i) {
+      page.tokens[2 * i] = first_key + keys[i];
+      page.tokens[2 * i + 1] = half + values[i];
+      const int t = 2 * n + 2 * heap[i].g;
+      page.tokens[t] = first_key + keys[i];
+      page.targets[t] = values[i];
+      if (page.marks) page.marks[t] = octave_at(t - 2 * i, 2);
+    }
+    if (page.slices) page.slices[0] = p, page.slices[1] = l;
+    page.length = T;
+  }
+};
+
+struct Mqar final : RecipeTask<Mqar> {
   int vocabulary = 8192, pairs = 8, min_pairs = 0, length = 128, min_length = 0;
   double power = .01;
   std::string filler = "blank";
@@ -65,6 +166,7 @@ struct Mqar final : GeneratedTask {
     if (4 * pairs > shortest) refuse("pairs", std::to_string(pairs), "4 pairs must fit into the length " + std::to_string(shortest));
     if (4 * pairs > vocabulary - 4) refuse("vocabulary", std::to_string(vocabulary), "at least 4 pairs + 4 ids are needed");
     need_contents("pairs", counts().back(), 2 * counts().back() * std::log2(vocabulary / 4));
+    pair_choices = min_pairs ? static_cast<int>(counts().size()) : 0, length_choices = min_length ? static_cast<int>(lengths().size()) : 0;
     stretch.clear();
     for (int g = 0; g < length / 2; ++g) stretch.push_back(std::pow(g + 1, 1 - power));
   }
@@ -92,35 +194,11 @@ struct Mqar final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    static thread_local std::vector<std::int32_t> keys, values;
-    static thread_local std::vector<std::pair<double, int>> slots;
-    Rng rng = draws(split, index);
-    out.clear();
-    const int p = min_pairs ? below(rng, static_cast<int>(counts().size())) : 0, n = pairs >> p;
-    const int l = min_length ? below(rng, static_cast<int>(lengths().size())) : 0, T = length >> l;
-    const int half = vocabulary / 2;
-    do {
-      different(rng, half - first_key, n, keys);
-      different(rng, half, n, values);
-    } while (!belongs(content_hash(values, content_hash(keys)), split));
-
-    out.tokens.assign(at(T), blank), out.targets.assign(at(T), -1), out.marks.assign(at(T), -1);
-    if (filler == "random")
-      for (int t = 2 * n; t < T; ++t) out.tokens[at(t)] = 1 + below(rng, vocabulary - 1);
-    // The n smallest of exponential times of rate (g+1)^(a-1), in order, are n draws without replacement (Efraimidis and Spirakis 2006).
-    slots.resize(at((T - 2 * n) / 2));
-    for (std::size_t g = 0; g < slots.size(); ++g) slots[g] = {-std::log((rng.u32() + .5) * 0x1p-32) * stretch[g], static_cast<int>(g)};
-    std::partial_sort(slots.begin(), slots.begin() + n, slots.end());
-    for (int i = 0; i < n; ++i) {
-      out.tokens[at(2 * i)] = first_key + keys[at(i)];
-      out.tokens[at(2 * i + 1)] = half + values[at(i)];
-      const int t = 2 * n + 2 * slots[at(i)].second;
-      out.tokens[at(t)] = first_key + keys[at(i)];
-      out.targets[at(t)] = values[at(i)];
-      out.marks[at(t)] = octave_of(t - 2 * i, 2);
-    }
-    out.slices = {p, l};
+  Recipe recipe(Split split) const {
+    return {origin(split), vocabulary, pairs, length, pair_choices, length_choices, filler == "random", stretch.data()};
+  }
+  Layout layout() const {
+    return {.length = length, .positions = true, .marks = true, .slices = 2, .scratch = recipe(Split::train).scratch()};
   }
 
   std::vector<Statistic> statistics() const override {
@@ -154,7 +232,8 @@ struct Mqar final : GeneratedTask {
   }
 
  private:
-  std::vector<double> stretch;  // (g+1)^(1-a): the mean waiting time of slot g
+  std::vector<double> stretch;
+  int pair_choices = 0, length_choices = 0;
 
   static std::vector<int> halvings(int from, int down_to) {
     std::vector<int> out = {from};

@@ -6,9 +6,7 @@
 // plain: independent names; near: the other names differ from the queried one in one symbol; update: the queried record is written twice,
 // the later one counts; two-hop: the value is the name of another record, whose value is the answer.
 // Ids: 0 padding, 1..64 filler, 65..80 symbols, 81 KEY, 82 VALUE, 83 QUERY.
-#include <array>
-
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::needle {
 
@@ -16,20 +14,82 @@ constexpr int letters = 4, symbols = 16, filler = 64;
 constexpr std::int32_t symbol = 65, key_mark = 81, value_mark = 82, query_mark = 83;
 constexpr int record_tokens = 2 * letters + 2, tail = 2 * letters;
 
-using Word = std::array<std::int32_t, letters>;
+// Four symbols in 4 bits each, the first lowest.
+using Word = std::uint32_t;
+SSM_FN int letter(Word w, int k) { return static_cast<int>(w >> (4 * k) & 15); }
+SSM_FN Word draw(Draws& draws) {
+  Word w = 0;
+  for (int k = 0; k < letters; ++k) w |= static_cast<Word>(draws.below(symbols)) << (4 * k);
+  return w;
+}
 
 struct Record {
   int place;  // filler tokens in front of it
   Word name, value;
 };
 
-Word draw(Rng& rng) {
-  Word w;
-  for (std::int32_t& s : w) s = symbol + below(rng, symbols);
-  return w;
-}
+enum class Kind { plain, near, update, two_hop };
 
-struct Needle final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length, records;
+  double depth;
+  Kind kind;
+
+  // Scratch: the records.
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.keyed_draws(index);
+    auto* all = reinterpret_cast<Record*>(page.scratch);
+    const int room = length - tail - records * record_tokens;
+    for (int i = 0; i < records; ++i) {
+      Word name;
+      bool known;
+      do {
+        name = draw(draws);
+        if (kind == Kind::near && i > 0) {
+          name = all[0].name;
+          const int changed = draws.below(letters), old = letter(name, changed);
+          name ^= static_cast<Word>(old ^ (old + 1 + draws.below(symbols - 1)) % symbols) << (4 * changed);
+        }
+        known = false;
+        for (int k = 0; k < i; ++k) known |= all[k].name == name;
+      } while (known);
+      const int place = draws.below(room + 1);
+      all[i] = {place, name, draw(draws)};
+    }
+    if (depth >= 0) all[0].place = static_cast<int>(depth * room);
+    const Word query = all[0].name;
+    const int place = all[0].place;
+    Word answer = all[0].value;
+    if (kind == Kind::two_hop) all[0].value = all[1].name, answer = all[1].value;
+    if (kind == Kind::update) {
+      const Record stale{draws.below(place + 1), query, all[1].value};
+      all[1] = all[0], all[0] = stale;
+    }
+    for (int i = 1; i < records; ++i) {  // by place, those of one place in their order
+      const Record r = all[i];
+      int k = i;
+      for (; k > 0 && all[k - 1].place > r.place; --k) all[k] = all[k - 1];
+      all[k] = r;
+    }
+    int t = 0, filled = 0;
+    for (int i = 0; i <= records; ++i) {
+      for (const int end = i < records ? all[i].place : room; filled < end; ++filled) page.tokens[t++] = 1 + draws.below(filler);
+      page.tokens[t++] = i < records ? key_mark : query_mark;
+      for (int k = 0; k < letters; ++k) page.tokens[t++] = symbol + letter(i < records ? all[i].name : query, k);
+      if (i < records) page.tokens[t++] = value_mark;
+      for (int k = 0; k < (i < records ? letters : letters - 1); ++k)
+        page.tokens[t++] = symbol + letter(i < records ? all[i].value : answer, k);
+    }
+    for (t = 0; t < length - letters; ++t) page.targets[t] = -1;
+    for (int k = 0; k < letters; ++k) page.targets[t + k] = letter(answer, k);
+    if (page.slices) page.slices[0] = room ? static_cast<std::int32_t>((Index{20} * place + room) / (Index{2} * room)) : 0;
+    page.length = length;
+  }
+};
+
+struct Needle final : RecipeTask<Needle> {
   int length = 1024, records = 1;
   double depth = -1;
   std::string kind = "plain";
@@ -62,48 +122,12 @@ struct Needle final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    static thread_local std::vector<Record> all;
-    Rng rng = keyed_draws(split, index);
-    const int room = filler_tokens();
-    all.clear();
-    for (int i = 0; i < records; ++i) {
-      Word label;
-      do {
-        label = draw(rng);
-        if (kind == "near" && i > 0) {
-          label = all[0].name;
-          const std::size_t changed = at(below(rng, letters));
-          label[changed] = symbol + (label[changed] - symbol + 1 + below(rng, symbols - 1)) % symbols;
-        }
-      } while (std::any_of(all.begin(), all.end(), [&](const Record& r) { return r.name == label; }));
-      all.push_back({below(rng, room + 1), label, draw(rng)});
-    }
-    Record& asked = all[0];
-    if (depth >= 0) asked.place = static_cast<int>(depth * room);
-    const Word query = asked.name;
-    const int place = asked.place;
-    Word answer = asked.value;
-    if (kind == "two-hop") asked.value = all[1].name, answer = all[1].value;
-    if (kind == "update") all[1].name = query, all[1].place = below(rng, place + 1), std::swap(all[0], all[1]);
-    std::stable_sort(all.begin(), all.end(), [](const Record& a, const Record& b) { return a.place < b.place; });
-
-    out.clear();
-    out.tokens.reserve(at(length));
-    int filled = 0;
-    const auto fill_until = [&](int end) {
-      for (; filled < end; ++filled) out.tokens.push_back(1 + below(rng, filler));
-    };
-    const auto write = [&](std::int32_t mark, const Word& w, int n) {
-      if (mark) out.tokens.push_back(mark);
-      out.tokens.insert(out.tokens.end(), w.begin(), w.begin() + n);
-    };
-    for (const Record& r : all) fill_until(r.place), write(key_mark, r.name, letters), write(value_mark, r.value, letters);
-    fill_until(room);
-    write(query_mark, query, letters), write(0, answer, letters - 1);
-    out.targets.assign(at(length - letters), -1);
-    for (const std::int32_t s : answer) out.targets.push_back(s - symbol);
-    out.slices = {room ? static_cast<std::int32_t>(std::lround(10.0 * place / room)) : 0};
+  Recipe recipe(Split split) const {
+    const Kind which = kind == "plain" ? Kind::plain : kind == "near" ? Kind::near : kind == "update" ? Kind::update : Kind::two_hop;
+    return {origin(split), length, records, depth, which};
+  }
+  Layout layout() const {
+    return {.length = length, .positions = true, .slices = 1, .scratch = records * static_cast<Index>(sizeof(Record) + 7) / 8 * 8};
   }
 
   std::vector<Statistic> statistics() const override {

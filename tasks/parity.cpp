@@ -4,11 +4,41 @@
 //
 // Train at length 40 (the Chomsky-hierarchy protocol) and test at longer ones: set min_length above the training length. Lengths whose
 // few contents belong to another split are drawn again, so below 8 bits a split sees some lengths less often.
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::parity {
 
-struct Parity final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length, min_length;
+  bool last_only;
+
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    int n;
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      n = min_length + draws.below(length - min_length + 1);
+      std::uint32_t bits = 0;
+      for (int t = 0; t < n; ++t, bits >>= 1) {
+        if (t % 32 == 0) bits = draws.u32();
+        page.tokens[t] = 1 + static_cast<int>(bits & 1);
+        hash = hash_on(hash, page.tokens[t]);
+      }
+    } while (!from.mine(hash));
+    std::int32_t sum = 0;
+    for (int t = 0; t < n; ++t) {
+      sum ^= page.tokens[t] - 1;
+      page.targets[t] = last_only && t + 1 < n ? -1 : sum;
+    }
+    if (page.slices) page.slices[0] = octave_at(n, 1);
+    page.length = n;
+  }
+};
+
+struct Parity final : RecipeTask<Parity> {
   int length = 40, min_length = 1;
   std::string labels = "all";
 
@@ -44,26 +74,8 @@ struct Parity final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = draws(split, index);
-    int n;
-    do {
-      out.tokens.clear();
-      n = min_length + below(rng, length - min_length + 1);
-      while (static_cast<int>(out.tokens.size()) < n) {
-        std::uint32_t bits = rng.u32();
-        for (int i = 0; i < 32 && static_cast<int>(out.tokens.size()) < n; ++i, bits >>= 1)
-          out.tokens.push_back(1 + static_cast<int>(bits & 1));
-      }
-    } while (!belongs(content_hash(out.tokens), split));
-    out.targets.resize(at(n));
-    std::int32_t sum = 0;
-    for (std::size_t t = 0; t < at(n); ++t) {
-      sum ^= out.tokens[t] - 1;
-      out.targets[t] = labels == "all" || t + 1 == at(n) ? sum : -1;
-    }
-    out.slices = {octave_of(n, 1)};
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, min_length, labels == "last"}; }
+  Layout layout() const { return {.length = length, .positions = true, .slices = 1}; }
 
   std::vector<Statistic> statistics() const override {
     return {{"oracle: counts the ones", 1, 0,

@@ -2,14 +2,47 @@
 //
 // Ids: 0 padding, 1 blank, 2.. data, last the marker.
 #pragma once
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm {
 
-struct ReciteTask : GeneratedTask {
-  int length = 100, tokens = 10, symbols = 8;
-
+struct ReciteRecipe {
+  Origin from;
+  int length, tokens, symbols;
+  bool backwards, lag;  // lag: a stream of `length` symbols, each said again `tokens` later
   static constexpr std::int32_t blank = 1, data = 2;
+
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      for (int m = 0; m < tokens; ++m) {
+        page.tokens[m] = data + draws.below(symbols), page.targets[m] = -1;
+        hash = hash_on(hash, page.tokens[m]);
+      }
+    } while (!from.mine(hash));
+    page.length = lag ? length : length + 2 * tokens;
+    for (int t = tokens; lag && t < length; ++t) {
+      page.tokens[t] = data + draws.below(symbols);
+      page.targets[t] = page.tokens[t - tokens] - data;
+    }
+    if (lag) return;
+    const int said = tokens + length;
+    for (int t = tokens; t < said; ++t) page.tokens[t] = blank, page.targets[t] = -1;
+    for (int m = 0; m < tokens; ++m) {
+      page.tokens[said + m] = data + symbols;
+      page.targets[said + m] = page.tokens[backwards ? tokens - 1 - m : m] - data;
+    }
+  }
+};
+
+struct ReciteTask : RecipeTask<ReciteTask> {
+  int length = 100, tokens = 10, symbols = 8;
+  bool backwards = false, lag = false;
+
+  static constexpr std::int32_t blank = ReciteRecipe::blank, data = ReciteRecipe::data;
   std::int32_t marker() const { return data + symbols; }
 
   void knobs(Knobs& k) override {
@@ -20,18 +53,8 @@ struct ReciteTask : GeneratedTask {
   }
   void check() override { need_contents("tokens", tokens, tokens * std::log2(symbols)); }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = draws(split, index);
-    out.clear();
-    out.tokens.resize(at(tokens));
-    do {
-      for (std::int32_t& t : out.tokens) t = data + below(rng, symbols);
-    } while (!belongs(content_hash(out.tokens), split));
-    out.targets.assign(at(tokens + length), -1);
-    for (int m = 0; m < tokens; ++m) out.targets.push_back(out.tokens[at(said_at(m))] - data);
-    out.tokens.resize(at(tokens + length), blank);
-    out.tokens.resize(at(2 * tokens + length), marker());
-  }
+  ReciteRecipe recipe(Split split) const { return {origin(split), length, tokens, symbols, backwards, lag}; }
+  Layout layout() const { return {.length = lag ? length : length + 2 * tokens, .positions = true}; }
 
   std::string show(const Example& e) const override {
     std::string out;
@@ -55,7 +78,7 @@ struct ReciteTask : GeneratedTask {
   }
 
  protected:
-  virtual int said_at(int m) const = 0;  // which datum is said at marker m
+  int said_at(int m) const { return backwards ? tokens - 1 - m : m; }  // which datum is said at marker m
   TaskInfo recite_info(const char* about) const {
     TaskInfo out;
     out.target = Target::positions;

@@ -4,10 +4,8 @@
 namespace ssm::reverse_task {
 
 struct Reverse final : ReciteTask {
+  Reverse() { backwards = true; }
   TaskInfo info() const override { return recite_info("say the data symbols backwards after a stretch of blanks"); }
-
- protected:
-  int said_at(int m) const override { return tokens - 1 - m; }
 };
 SSM_TASK(Reverse, "reverse");
 

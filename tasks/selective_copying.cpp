@@ -5,17 +5,42 @@
 //
 // `fixed` is the control: all data first, then the noise, which a time-invariant model can solve. The published generator was never
 // released; the paper gives length 4096, 16 symbols with the noise, 16 data tokens. Ids: 0 padding, 1 noise, 2.. data, last the marker.
-#include "content.hpp"
-#include "error.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::selective_copying {
 
-struct SelectiveCopying final : Task {
-  int length = 256, tokens = 16, symbols = 14, train_size = 0, validation_size = 2000, test_size = 2000;
-  bool fixed = false;
-  std::uint64_t seed = 0;
+constexpr std::int32_t noise = 1, data = 2;
 
-  static constexpr std::int32_t noise = 1, data = 2;
+struct Recipe {
+  Origin from;
+  int length, tokens, symbols;
+  bool fixed;
+
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    const int slots = length + tokens;
+    std::uint64_t hash;
+    do {
+      hash = kNoContent;
+      int left = tokens;  // selection sampling: each of the remaining slots is data with probability left / remaining
+      for (int t = 0; t < slots; ++t) {
+        const bool is_data = fixed ? left > 0 : draws.below(slots - t) < left;
+        const std::int32_t id = is_data ? data + draws.below(symbols) : noise;
+        page.tokens[t] = id, page.targets[t] = -1;
+        hash = hash_on(hash, id);
+        if (is_data) page.targets[slots + tokens - left--] = id - data;
+      }
+    } while (!from.mine(hash));
+    for (int m = 0; m < tokens; ++m) page.tokens[slots + m] = data + symbols;
+    page.length = slots + tokens;
+  }
+};
+
+struct SelectiveCopying final : RecipeTask<SelectiveCopying> {
+  int length = 256, tokens = 16, symbols = 14;
+  bool fixed = false;
+
   std::int32_t marker() const { return data + symbols; }
 
   void knobs(Knobs& k) override {
@@ -23,41 +48,17 @@ struct SelectiveCopying final : Task {
     k("tokens", tokens, {4, 16, 64}).range(1, 65536).note("data symbols to copy, M");
     k("symbols", symbols, {2, 14, 64}).range(2, 65536).note("different data symbols");
     k("fixed", fixed).note("data at fixed places (the control)", "time-invariant models solve this form only");
-    k("train_size", train_size).range(0, 2e9).note("training examples; 0 = a fresh one every time");
-    k("validation_size", validation_size).range(1, 2e9).note("validation examples");
-    k("test_size", test_size).range(1, 2e9).note("test examples");
+    size_knobs(k);
   }
-
-  void open(std::uint64_t seed_) override {
-    seed = seed_;
+  void check() override {
     if (tokens * std::log2(symbols) < 16)
       throw BadInput("selective_copying.tokens = " + std::to_string(tokens) +
                      " with selective_copying.symbols = " + std::to_string(symbols) +
                      ": too few different contents for three separate splits; symbols^tokens must be at least 65536");
   }
 
-  Index size(Split split) const override {
-    return split == Split::train ? train_size : split == Split::validation ? validation_size : test_size;
-  }
-
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = example_rng("selective_copying", split, seed, index);
-    const auto n = static_cast<std::size_t>(length + 2 * tokens);
-    do {
-      out.clear();
-      out.tokens.reserve(n), out.targets.reserve(n);
-      out.targets.assign(n - static_cast<std::size_t>(tokens), -1);
-      int left = tokens;  // selection sampling: each of the remaining slots is data with probability left / remaining
-      for (int remaining = length + tokens; remaining > 0; --remaining) {
-        const bool is_data = fixed ? left > 0 : static_cast<int>(rng.below(static_cast<std::uint32_t>(remaining))) < left;
-        out.tokens.push_back(is_data ? data + static_cast<std::int32_t>(rng.below(static_cast<std::uint32_t>(symbols))) : noise);
-        if (!is_data) continue;
-        out.targets.push_back(out.tokens.back() - data);
-        --left;
-      }
-    } while (!belongs(content_hash(out.tokens), split));
-    out.tokens.resize(n, marker());
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, tokens, symbols, fixed}; }
+  Layout layout() const { return {.length = length + 2 * tokens, .positions = true}; }
 
   TaskInfo info() const override {
     TaskInfo out;

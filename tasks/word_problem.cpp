@@ -6,7 +6,7 @@
 #include <map>
 #include <numeric>
 
-#include "generated.hpp"
+#include "recipe_task.hpp"
 
 namespace ssm::word_problem {
 
@@ -58,7 +58,42 @@ Group group_called(const std::string& name) {
 
 }  // namespace
 
-struct WordProblem final : GeneratedTask {
+struct Recipe {
+  Origin from;
+  int length, min_length, order;
+  const std::int32_t* product;  // (order, order)
+
+  template <class Upload>
+  void tables(const Upload& upload) {
+    upload(product, order * order);
+  }
+  template <class P>
+  SSM_FN void operator()(std::uint64_t index, P& page) const {
+    Draws draws = from.draws(index);
+    int n;
+    std::uint64_t hash;
+    do {
+      n = min_length + draws.below(length - min_length + 1);
+      page.tokens[0] = 1;
+      hash = hash_on(kNoContent, 1);
+      for (int i = 1; i <= n; ++i) {
+        page.tokens[i] = 2 + draws.below(order);
+        hash = hash_on(hash, page.tokens[i]);
+      }
+    } while (!from.mine(hash));
+    page.targets[0] = -1;
+    if (page.marks) page.marks[0] = -1;
+    std::int32_t all = 0;
+    for (int i = 1; i <= n; ++i) {
+      page.targets[i] = all = product[all * order + page.tokens[i] - 2];
+      if (page.marks) page.marks[i] = octave_at(i, 1);
+    }
+    if (page.slices) page.slices[0] = octave_at(n, 1);
+    page.length = n + 1;
+  }
+};
+
+struct WordProblem final : RecipeTask<WordProblem> {
   std::string group = "A5";
   int length = 20, min_length = 2;
   Group g{60, {}};
@@ -90,23 +125,8 @@ struct WordProblem final : GeneratedTask {
     return out;
   }
 
-  void example(Split split, Index index, Example& out) const override {
-    Rng rng = draws(split, index);
-    int n;
-    do {
-      out.clear();
-      n = min_length + below(rng, length - min_length + 1);
-      out.tokens.push_back(1);
-      for (int i = 0; i < n; ++i) out.tokens.push_back(2 + below(rng, g.order));
-    } while (!belongs(content_hash(out.tokens), split));
-    out.targets.push_back(-1), out.marks.push_back(-1);
-    for (std::int32_t i = 1, product = 0; i <= n; ++i) {
-      product = g.product[at(product * g.order + out.tokens[at(i)] - 2)];
-      out.targets.push_back(product);
-      out.marks.push_back(octave_of(i, 1));
-    }
-    out.slices = {octave_of(n, 1)};
-  }
+  Recipe recipe(Split split) const { return {origin(split), length, min_length, g.order, g.product.data()}; }
+  Layout layout() const { return {.length = length + 1, .positions = true, .marks = true, .slices = 1}; }
 
   std::vector<Statistic> statistics() const override {
     const double few = min_length > 2 ? 0 : 1.0 / (length - min_length + 1);  // short words lie unevenly in the splits

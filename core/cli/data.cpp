@@ -1,5 +1,6 @@
 // data.cpp - ssmbench data: examples of a task as people read them, statistics, or a whole split in a file.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <numeric>
 
@@ -60,6 +61,20 @@ void expectations(const Task& task, Split split, Index count) {
     std::printf("%-60s %10.5g %10.5g %12.2g%s\n", m.name.c_str(), m.expected, m.mean, m.allowed, m.agrees() ? "" : "  OUTSIDE");
 }
 
+// Positions made a second by one thread: examples again and again for a quarter of a second.
+double rate(const Task& task, const TaskInfo& info, Split split, Index count) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  double positions = 0, seconds = 0;
+  Example e;
+  for (Index i = 0; seconds < .25; i = (i + 1) % count) {
+    task.example(split, i, e);
+    positions += static_cast<double>(info.features ? e.features.size() / static_cast<std::size_t>(info.features) : e.tokens.size());
+    if (i % 64 == 63 || i + 1 == count) seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+  return positions / seconds;
+}
+
 void statistics(const Task& task, const TaskInfo& info, Split split, Index count) {
   std::vector<double> lengths;
   std::vector<Index> labels(static_cast<std::size_t>(std::max(info.classes, 1)));
@@ -70,6 +85,9 @@ void statistics(const Task& task, const TaskInfo& info, Split split, Index count
     for (const auto target : e.targets)
       if (target >= 0) ++labels.at(static_cast<std::size_t>(target));
   }
+  const double tokens = rate(task, info, split, count);
+  std::printf("rate    %.3g positions/s, %.3g examples/s on one core\n", tokens,
+              tokens * static_cast<double>(count) / std::max(1.0, std::accumulate(lengths.begin(), lengths.end(), 0.0)));
   std::sort(lengths.begin(), lengths.end());
   const auto quantile = [&](double q) { return lengths[static_cast<std::size_t>(q * static_cast<double>(lengths.size() - 1))]; };
   std::printf("length  mean %.1f  p5 %.0f  p25 %.0f  p50 %.0f  p75 %.0f  p95 %.0f\n",

@@ -53,6 +53,7 @@ void Trainer::allocate() {
   model.params.commit(static_cast<std::uint64_t>(config_.seed.init), true);
   train_->allocate();
   eval_->allocate();
+  choose_data();
   optimizer_ = std::make_unique<Optimizer>(model.params, config_.train, config_.seed, config_.run.report_every);
   run_.state = optimizer_->state();
 
@@ -64,9 +65,10 @@ void Trainer::allocate() {
   bytes("params", params / 4), bytes("grads", params / 4), bytes("moments", params / 2);
   bytes("activations", train_->net.bytes().activations), bytes("activation_gradients", train_->net.bytes().gradients);
   bytes("scratch", train_->net.bytes().scratch), bytes("evaluation", eval_->net.bytes().total());
-  bytes("batch", train_->slot_bytes() + eval_->slot_bytes()), bytes("optimizer", optimizer_->bytes());
+  const Index making = maker_ ? maker_->bytes() : 0;
+  bytes("batch", train_->slot_bytes() + eval_->slot_bytes() + making), bytes("optimizer", optimizer_->bytes());
   bytes("without_reuse", train_->net.bytes().without_reuse);
-  tree.set("/memory", "planned", planned + optimizer_->bytes());
+  tree.set("/memory", "planned", planned + optimizer_->bytes() + making);
   tree.set("/memory", "allocated", watched().bytes - before);
   for (const auto& op : train_->net.ops()) {
     const Cost c = op->cost();
@@ -80,7 +82,22 @@ void Trainer::allocate() {
   }
 }
 
+// Who makes the training batches: a kernel of the step, or threads of the host.
+void Trainer::choose_data() {
+  const Task& task = *config_.task;
+  const std::string why = task.host_only();
+  if (config_.run.data == "device" && !why.empty())
+    throw BadInput("run.data = device: the task " + task.name + " cannot be made there: " + why + "; allowed are auto and host");
+  data_path_ = config_.run.data == "host" ? "host: asked for" : why.empty() ? "device" : "host: " + why;
+  if (data_path_ != "device") return;
+  BatchPlan plan = train_->batch_plan();
+  plan.accumulate = config_.train.accumulate, plan.history = config_.run.report_every;
+  plan.stream = Stream(task.size(Split::train), static_cast<std::uint64_t>(config_.seed.data));
+  maker_ = task.batches(plan);
+}
+
 void Trainer::load() {
+  if (maker_) return;
   const HostBatch& batch = batches_->next();
   train_->load(run_, batch);
   now_.tokens_real += batch.tokens_real;
@@ -89,6 +106,7 @@ void Trainer::load() {
 
 void Trainer::step() {
   const auto micro = [this] {
+    if (maker_) maker_->make(run_);
     train_->net.forward(run_);
     train_->net.backward(run_);
     train_->net.advance(run_);
@@ -116,6 +134,14 @@ void Trainer::step() {
 void Trainer::report(Index from, double seconds) {
   const double per_step = seconds / static_cast<double>(now_.step - from);
   const auto rows = optimizer_->read_history(from, now_.step);
+  if (maker_) {
+    const std::vector<Index> tokens = maker_->read_tokens(from, now_.step);
+    for (std::size_t k = 0; k < tokens.size(); ++k) {
+      now_.tokens_real += tokens[k];
+      now_.tokens_padded += config_.train.accumulate * train_->rows * train_->T;
+      step_tokens_[k] = {now_.tokens_real, now_.tokens_padded};
+    }
+  }
   for (std::size_t k = 0; k < rows.size(); ++k) {
     const double at = now_.seconds - per_step * static_cast<double>(rows.size() - 1 - k);
     const auto& [real, padded] = step_tokens_[k];
@@ -184,12 +210,35 @@ void Trainer::profile() {
   }
 }
 
+// Waiting for data and making it, beside the steps of this process. The kernel that makes a batch runs inside the step: its share is that
+// of the same kernel timed alone.
+void Trainer::time_data() {
+  Tree& tree = record_.tree();
+  const double seconds = std::max(here_seconds_, 1e-9), wait = batches_ ? batches_->wait_seconds() : 0;
+  const double made = batches_ ? batches_->producer_seconds() : 0, step_cpu = std::max(here_cpu_ - made, 1e-9);
+  tree.set("/timing", "data_path", data_path_);
+  tree.set("/timing", "loader_wait_seconds", wait);
+  tree.set("/timing", "loader_wait_share", wait / seconds);
+  tree.set("/timing", "loader_cpu_seconds", made);
+  tree.set("/timing", "step_cpu_seconds", step_cpu);
+  tree.set("/timing", "loader_cpu_share", made / step_cpu);
+  if (!maker_ || step_seconds_.empty()) return;
+  constexpr int calls = 20;
+  device_.start_clock();
+  for (int i = 0; i < calls; ++i) maker_->make(run_);
+  const double batch = device_.stop_clock() / calls;
+  tree.set("/timing", "data_batch_seconds", batch);
+  tree.set("/timing", "data_share", batch * config_.train.accumulate / step_seconds_.back());
+}
+
 Outcome Trainer::run() {
   const bool resumed = config_.run.resume && restore();
   if (resumed) progress_.say("resumed at step " + std::to_string(now_.step));
-  batches_ = std::make_unique<Prefetcher>(
-      training_batches(*config_.task, static_cast<std::uint64_t>(config_.seed.data), config_.train.batch, train_->T),
-      now_.step * config_.train.accumulate, config_.run.loader_threads, 4);
+  progress_.say("training data: " + data_path_);
+  if (!maker_)
+    batches_ = std::make_unique<Prefetcher>(
+        training_batches(*config_.task, static_cast<std::uint64_t>(config_.seed.data), config_.train.batch, train_->T),
+        now_.step * config_.train.accumulate, config_.run.loader_threads, 4);
   bool timed = config_.train.seconds == 0 || now_.total != config_.train.steps;
   auto flushed = std::chrono::steady_clock::now();
   while (now_.step < now_.total) {
@@ -197,6 +246,7 @@ Outcome Trainer::run() {
     const auto next = [&](Index period) { return period ? (from / period + 1) * period : now_.total; };
     const Index to = std::min({now_.total, next(every), next(config_.train.eval_every), next(config_.run.checkpoint_every)});
     const auto start = std::chrono::steady_clock::now();
+    const double cpu = cpu_seconds();
     for (Index s = from; s < to; ++s) {
       step();
       if (s == 0) {
@@ -207,6 +257,7 @@ Outcome Trainer::run() {
     device_.fence("ssm::train: loss read-back");
     const double seconds = since(start);
     now_.seconds += seconds;
+    here_seconds_ += seconds, here_cpu_ += cpu_seconds() - cpu;
     report(from, seconds);
     if (from < 2 && now_.step >= 2) progress_.say("training step: " + replay_.path());
     if (!std::isfinite(last_loss_)) return {"diverged", "the loss is not finite at step " + std::to_string(now_.step)};
@@ -218,8 +269,7 @@ Outcome Trainer::run() {
   if (config_.run.checkpoint_every) save();
   test();
   record_.timing("train_step", {step_seconds_, "steady_clock around report_every steps, device fenced; per step", 0, first_call_});
-  record_.tree().set("/timing", "loader_wait_seconds", batches_->wait_seconds());
-  record_.tree().set("/timing", "loader_cpu_seconds", batches_->producer_seconds());
+  time_data();
   record_.tree().set("/timing", "process_cpu_seconds", cpu_seconds());
   record_.tree().set("/timing", "step_path", replay_.path());
   record_.tree().set("/memory", "high_water", watched().peak);

@@ -25,8 +25,8 @@ class Trainer {
   Trainer(Config& config, Device& device, Record& record);
   Outcome run();
 
-  // One optimiser step on the next batches: load, zero, forward, backward, clip, AdamW, running statistics. On a device all but the
-  // loading is replayed as a graph.
+  // One optimiser step on the next batches: load, zero, forward, backward, clip, AdamW, running statistics. On a device all of it is
+  // replayed as a graph, but for the loading of batches that the host makes.
   void step();
 
   Model model;
@@ -40,7 +40,9 @@ class Trainer {
     bool has_best = false;
   };
   void allocate();
+  void choose_data();
   void load();
+  void time_data();
   void report(Index from, double seconds);
   void fix_total_steps();
   void validate();
@@ -58,13 +60,16 @@ class Trainer {
   Run run_;
   std::unique_ptr<ModelNet> train_, eval_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<Prefetcher> batches_;
+  std::unique_ptr<Prefetcher> batches_;  // of the host, or
+  std::unique_ptr<BatchMaker> maker_;    // of the device
+  std::string data_path_;
   Replay replay_;
   State now_;
   std::vector<std::vector<double>> best_values_;
   std::vector<double> step_seconds_;
   std::vector<std::pair<Index, Index>> step_tokens_;  // real and padded tokens after each step since the last report
   double last_loss_ = 0, first_call_ = 0;
+  double here_seconds_ = 0, here_cpu_ = 0;  // of the steps of this process: wall clock, CPU time of all threads
   std::string validation_text_;
   Progress progress_;
 };
