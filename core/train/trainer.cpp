@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "error.hpp"
+#include "stream_state.hpp"
 #include "watch.hpp"
 
 namespace ssm {
@@ -64,6 +65,9 @@ void Trainer::allocate() {
   bytes("params", params / 4), bytes("grads", params / 4), bytes("moments", params / 2);
   bytes("activations", train_->net.bytes().activations), bytes("activation_gradients", train_->net.bytes().gradients);
   bytes("scratch", train_->net.bytes().scratch), bytes("evaluation", eval_->net.bytes().total());
+  const StreamState state = stream_state(config_.model, info_, config_.variant_knobs);
+  tree.set("/model", "state_bytes", state.bytes);
+  tree.set("/model", "state_growth", state.growth);
   bytes("batch", train_->slot_bytes() + eval_->slot_bytes()), bytes("optimizer", optimizer_->bytes());
   bytes("without_reuse", train_->net.bytes().without_reuse);
   tree.set("/memory", "planned", planned + optimizer_->bytes());
