@@ -2,12 +2,14 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cmath>
+#include <limits>
 #include <map>
 #include <sstream>
 
 #include "bench/ceilings.hpp"
 #include "bench/timer.hpp"
-#include "check.hpp"
+#include "energy.hpp"
 #include "error.hpp"
 #include "watch.hpp"
 
@@ -38,6 +40,7 @@ struct Outcome {
   std::map<std::string, Work> part_work;
   double first_call = 0;
   Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
+  double joules = std::numeric_limits<double>::quiet_NaN();  // of one pass
   Work work;
   bool ran = false;
 };
@@ -50,12 +53,14 @@ class Bench {
         record_(record),
         config_(bench_config(options)),
         cases_(bench_cases(options)),
-        outcomes_(cases_.size()) {}
+        outcomes_(cases_.size()),
+        energy_(EnergyMeter::of_this_build()) {}
 
   int run() {
     record_.tree().set("/bench", "validated", options_.check);
     record_.tree().set("/bench", "order_seed", static_cast<Index>(options_.order_seed));
     if (options_.ceilings) ceilings();
+    record_.energy(energy_.source, energy_.reason);
     if (options_.check) check_all();
     for (std::size_t i = 0; i < cases_.size(); ++i)
       benchmark::RegisterBenchmark(cases_[i].name().c_str(), [this, i](benchmark::State& state) { guarded(state, i); })
@@ -145,6 +150,7 @@ class Bench {
     out.tokens = rig->tokens, out.planned = rig->planned_bytes, out.work = rig->work, out.part_work = rig->part_work();
     Run r{device_.exec(), c.mode == "decode" ? Mode::stream : c.mode == "forward" ? Mode::evaluate : Mode::train, rig->state};
 
+    if (energy_.readable() && c.level != "op") out.joules = joules_of(*rig, r, usual);
     out.first_call = seconds_of(device_, [&] { rig->call(r); });
     double usual = seconds_of(device_, [&] { rig->call(r); });
     for (out.warmup = 2; out.warmup < 5; ++out.warmup) usual = std::min(usual, seconds_of(device_, [&] { rig->call(r); }));
@@ -153,6 +159,16 @@ class Bench {
     for ([[maybe_unused]] auto _ : state) {
       double pass = 0;
       rig->parts(r, [&](const std::string& part, const std::function<void()>& launch) {
+  // Joules of one pass: passes one after another for so long that the steps of the counter hardly show.
+  double joules_of(Rig& rig, Run& r, double seconds) {
+    const auto passes = static_cast<Index>(std::ceil(energy_.least_seconds / std::max(seconds, 1e-9)));
+    device_.fence("ssm::energy: start");
+    const double before = energy_.joules();
+    for (Index k = 0; k < passes; ++k) rig.call(r);
+    device_.fence("ssm::energy: end");
+    return (energy_.joules() - before) / static_cast<double>(passes);
+  }
+
         const double one = seconds_of(device_,
                                       [&] {
                                         for (Index k = 0; k < out.calls; ++k) launch();
@@ -180,6 +196,7 @@ class Bench {
   }
 
   void write(std::size_t i) {
+                        {"joules", out.joules, "J"},
     const BenchCase& c = cases_[i];
     const Outcome& out = outcomes_[i];
     Tree& tree = record_.tree();
@@ -205,6 +222,7 @@ class Bench {
       const std::string phase = c.name() + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
       record_.timing(phase, {samples, device_.timing_method, out.warmup, part == "all" ? out.first_call : 0});
       for (const auto& [name, value] :
+  EnergyMeter energy_;
            std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
         tree.set(path, name, value);
       for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}})
