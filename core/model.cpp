@@ -179,6 +179,8 @@ Tensor Model::build(Net& n) {
       throw BadInput("this task's decoder has model.l_max = " + std::to_string(n.l_max) + " outputs; allowed length is that");
     Tensor y = linear(n, activation(n, linear(n, x, n.D, "head.fc1"), "gelu"), n.T * info.classes, "head.fc2");
     y.rank = 3, y.n[1] = n.T, y.n[2] = info.classes;
+    const bool last_layer = i + 1 == layers.size();  // its activations are read at once: dropping them would gain nothing
+    if (recompute == "block" && !last_layer) n.recompute_since(first);
     return y;
   }
   if (info.target != Target::pairs) return linear(n, x, info.classes, "head");

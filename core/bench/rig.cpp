@@ -132,6 +132,7 @@ struct StepRig final : Rig {
     net->net.plan();
     planned_bytes = net->net.bytes().total() + 4 * model.params.padded_size() * kBytes + net->slot_bytes();
     need_memory(planned_bytes);
+    model.recompute = config.run.recompute;
     model.params.commit(1, true);
     net->allocate();
     optimizer = std::make_unique<Optimizer>(model.params, config.train, config.seed, 1);

@@ -18,6 +18,7 @@ struct Description {
   std::unique_ptr<ModelNet> net;
 
   explicit Description(const KeyValues& keys) : config(keys), info(task_info(config)), model(config.model, info, config.variant_knobs) {
+    model.recompute = config.run.recompute;
     net = model.make(Mode::train, config.train.batch, length_of(config, info));
   }
   // A variant alone is described as a classifier of 10 classes over 32 tokens at length 1024.

@@ -36,11 +36,12 @@ Trainer::Trainer(Config& config, Device& device, Record& record)
       energy_(EnergyMeter::of_this_build()),
       progress_(config.run.quiet) {
   const Index T = length_of(config, info_);
+  model.recompute = config.run.recompute;
   train_ = model.make(Mode::train, config.train.batch, T);
   eval_ = model.make(Mode::evaluate, config.train.eval_batch ? config.train.eval_batch : config.train.batch, T);
   allocate();
-  now_.total = config.train.steps;
   record.energy(energy_.source, energy_.reason);
+  now_.total = config.train.steps;
   step_tokens_.reserve(static_cast<std::size_t>(config.run.report_every));
 }
 
@@ -64,12 +65,12 @@ void Trainer::allocate() {
   tree.set("/model", "parameters", model.params.count());
   tree.set("/model", "rows", train_->rows);
   tree.set("/model", "length", train_->T);
-  bytes("params", params / 4), bytes("grads", params / 4), bytes("moments", params / 2);
-  bytes("activations", train_->net.bytes().activations), bytes("activation_gradients", train_->net.bytes().gradients);
-  bytes("scratch", train_->net.bytes().scratch), bytes("evaluation", eval_->net.bytes().total());
   const StreamState state = stream_state(config_.model, info_, config_.variant_knobs);
   tree.set("/model", "state_bytes", state.bytes);
   tree.set("/model", "state_growth", state.growth);
+  bytes("params", params / 4), bytes("grads", params / 4), bytes("moments", params / 2);
+  bytes("activations", train_->net.bytes().activations), bytes("activation_gradients", train_->net.bytes().gradients);
+  bytes("scratch", train_->net.bytes().scratch), bytes("evaluation", eval_->net.bytes().total());
   bytes("batch", train_->slot_bytes() + eval_->slot_bytes()), bytes("optimizer", optimizer_->bytes());
   bytes("without_reuse", train_->net.bytes().without_reuse);
   tree.set("/memory", "planned", planned + optimizer_->bytes());
@@ -203,8 +204,8 @@ Outcome Trainer::run() {
     const Index from = now_.step, every = config_.run.report_every;
     const auto next = [&](Index period) { return period ? (from / period + 1) * period : now_.total; };
     const Index to = std::min({now_.total, next(every), next(config_.train.eval_every), next(config_.run.checkpoint_every)});
-    const auto start = std::chrono::steady_clock::now();
     const double joules_before = energy_.joules();
+    const auto start = std::chrono::steady_clock::now();
     for (Index s = from; s < to; ++s) {
       step();
       if (s == 0) {
