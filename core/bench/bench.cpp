@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "bench/ceilings.hpp"
+#include "bench/checked.hpp"
 #include "bench/timer.hpp"
 #include "energy.hpp"
 #include "error.hpp"
@@ -39,8 +40,8 @@ struct Outcome {
   std::map<std::string, std::vector<double>> seconds;  // by part
   std::map<std::string, Work> part_work;
   double first_call = 0;
-  Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
   double joules = std::numeric_limits<double>::quiet_NaN();  // of one pass
+  Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
   Work work;
   bool ran = false;
 };
@@ -59,9 +60,9 @@ class Bench {
   int run() {
     record_.tree().set("/bench", "validated", options_.check);
     record_.tree().set("/bench", "order_seed", static_cast<Index>(options_.order_seed));
-    if (options_.ceilings) ceilings();
     record_.energy(energy_.source, energy_.reason);
-    if (options_.check) check_all();
+    if (options_.ceilings) ceilings();
+    if (options_.check) refused_ = refused_variants(chosen_variants(options_), config_, device_, record_);
     for (std::size_t i = 0; i < cases_.size(); ++i)
       benchmark::RegisterBenchmark(cases_[i].name().c_str(), [this, i](benchmark::State& state) { guarded(state, i); })
           ->UseManualTime()
@@ -85,25 +86,6 @@ class Bench {
       record_.tree().set("/timing/" + path, "work", c.work);
       record_.tree().set("/timing/" + path, "work_units", c.unit);
     }
-  }
-
-  void check_all() {
-    CheckReport worst;
-    worst.passed = true;
-    for (const std::string& name : chosen_variants(options_)) {
-      const CheckReport report = self_check(name, config_.variant_knobs, device_.exec());
-      record_.tree().row("/check/variants", {{"variant", name},
-                                             {"reference_err", report.reference_error},
-                                             {"streaming_err", report.streaming_error},
-                                             {"tolerance", report.tolerance},
-                                             {"passed", report.passed}});
-      if (!report.passed) refused_[name] = report.text;
-      worst.reference_error = std::max(worst.reference_error, report.reference_error);
-      worst.streaming_error = std::max(worst.streaming_error, report.streaming_error);
-      worst.tolerance = report.tolerance;
-      worst.passed = worst.passed && report.passed;
-    }
-    record_.check(worst.reference_error, worst.streaming_error, worst.tolerance, worst.passed);
   }
 
   void google() {
@@ -150,7 +132,6 @@ class Bench {
     out.tokens = rig->tokens, out.planned = rig->planned_bytes, out.work = rig->work, out.part_work = rig->part_work();
     Run r{device_.exec(), c.mode == "decode" ? Mode::stream : c.mode == "forward" ? Mode::evaluate : Mode::train, rig->state};
 
-    if (energy_.readable() && c.level != "op") out.joules = joules_of(*rig, r, usual);
     out.first_call = seconds_of(device_, [&] { rig->call(r); });
     double usual = seconds_of(device_, [&] { rig->call(r); });
     for (out.warmup = 2; out.warmup < 5; ++out.warmup) usual = std::min(usual, seconds_of(device_, [&] { rig->call(r); }));
@@ -159,16 +140,6 @@ class Bench {
     for ([[maybe_unused]] auto _ : state) {
       double pass = 0;
       rig->parts(r, [&](const std::string& part, const std::function<void()>& launch) {
-  // Joules of one pass: passes one after another for so long that the steps of the counter hardly show.
-  double joules_of(Rig& rig, Run& r, double seconds) {
-    const auto passes = static_cast<Index>(std::ceil(energy_.least_seconds / std::max(seconds, 1e-9)));
-    device_.fence("ssm::energy: start");
-    const double before = energy_.joules();
-    for (Index k = 0; k < passes; ++k) rig.call(r);
-    device_.fence("ssm::energy: end");
-    return (energy_.joules() - before) / static_cast<double>(passes);
-  }
-
         const double one = seconds_of(device_,
                                       [&] {
                                         for (Index k = 0; k < out.calls; ++k) launch();
@@ -179,12 +150,23 @@ class Bench {
       });
       state.SetIterationTime(pass);
     }
+    if (energy_.readable() && c.level != "op") out.joules = joules_of(*rig, r, usual);
     out.high_water = watched().peak - before, out.path = c.level == "op" ? "eager: op by op" : rig->replay.path();
     for (const auto& [part, samples] : out.seconds)
       if (c.level != "op" && quartiles(samples).unstable()) out.state = "unstable", out.reason = spread(samples);
     if (out.state == "unstable") state.SetLabel("UNSTABLE: " + out.reason);
     state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(out.tokens), benchmark::Counter::kIsIterationInvariantRate);
     state.counters["MiB"] = static_cast<double>(out.high_water) / 1048576.0;
+  }
+
+  // Joules of one pass: passes one after another for so long that the steps of the counter hardly show.
+  double joules_of(Rig& rig, Run& r, double seconds) {
+    const auto passes = static_cast<Index>(std::ceil(energy_.least_seconds / std::max(seconds, 1e-9)));
+    device_.fence("ssm::energy: start");
+    const double before = energy_.joules();
+    for (Index k = 0; k < passes; ++k) rig.call(r);
+    device_.fence("ssm::energy: end");
+    return (energy_.joules() - before) / static_cast<double>(passes);
   }
 
   static std::string spread(const std::vector<double>& samples) {
@@ -196,7 +178,6 @@ class Bench {
   }
 
   void write(std::size_t i) {
-                        {"joules", out.joules, "J"},
     const BenchCase& c = cases_[i];
     const Outcome& out = outcomes_[i];
     Tree& tree = record_.tree();
@@ -215,6 +196,7 @@ class Bench {
                         {"bytes", out.work.bytes, "B"},
                         {"planned", out.planned, "B"},
                         {"high_water", out.high_water, "B"},
+                        {"joules", out.joules, "J"},
                         {"path", out.path},
                         {"state", out.state},
                         {"reason", out.reason}});
@@ -222,7 +204,6 @@ class Bench {
       const std::string phase = c.name() + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
       record_.timing(phase, {samples, device_.timing_method, out.warmup, part == "all" ? out.first_call : 0});
       for (const auto& [name, value] :
-  EnergyMeter energy_;
            std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
         tree.set(path, name, value);
       for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}})
@@ -241,6 +222,7 @@ class Bench {
   Config config_;
   std::vector<BenchCase> cases_;
   std::vector<Outcome> outcomes_;
+  EnergyMeter energy_;
   std::map<std::string, std::string> refused_;
 };
 
