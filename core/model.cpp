@@ -38,6 +38,16 @@ int positive(const std::string& text, const std::string& what) {
   return value;
 }
 
+// A knob "x_min" is at most its "x_max".
+void check_ranges(const std::string& variant, Knobs& knobs) {
+  for (const Knob& low : knobs.all()) {
+    if (low.name.size() < 5 || low.name.compare(low.name.size() - 4, 4, "_min") != 0) continue;
+    const Knob* high = knobs.find(low.name.substr(0, low.name.size() - 4) + "_max");
+    if (high && std::stod(low.get()) > std::stod(high->get()))
+      throw BadInput(variant + "." + low.name + " = " + low.get() + " is above " + variant + "." + high->name + " = " + high->get());
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> parse_layers(const std::string& pattern) {
@@ -73,6 +83,7 @@ std::unique_ptr<Variant> make_variant(const std::string& name, const VariantKnob
       }
       knob->set(text, name + "." + key);
     }
+  check_ranges(name, knobs);
   return variant;
 }
 
@@ -167,7 +178,10 @@ Tensor Model::build(Net& n) {
                                 : patch_embedding(n, patch_, info.features, n.D, "embed");
   bool pre = false;
   for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::size_t first = n.ops().size();
     x = block(n, x, i);
+    const bool last_layer = i + 1 == layers.size();  // its activations are read at once: dropping them would gain nothing
+    if (recompute == "block" && !last_layer) n.recompute_since(first);
     pre |= (config.place == "auto" ? variants_[i]->block().place : config.place) == "pre";
   }
   const std::string last = config.norm == "auto" ? variants_.back()->block().norm : config.norm;

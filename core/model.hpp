@@ -84,6 +84,7 @@ class Model {
   ModelConfig config;
   TaskInfo info;
   std::vector<std::string> layers;
+  std::string recompute = "none";  // of training nets made from now on; "block": layers run again in backward instead of being kept
   Params params;
 
  private:

@@ -38,7 +38,7 @@ Param Net::tied(const std::string& full_name) const {
 
 Tensor Net::input(Tensor shape) {
   shape.id = static_cast<int>(values_.size());
-  values_.push_back({shape.size(), -1, 0, 0, true, false});
+  values_.push_back({shape.size(), -1, {0, 0}, {}, true, false});
   grads_.push_back({shape.size()});
   producer_.push_back(-1);
   producer_saves_.push_back(false);
@@ -121,32 +121,80 @@ Real* Net::grad(Tensor t) const { return gradient_base_ + grads_[at(t.id)].offse
 
 // --- the plan ---
 
+void Net::recompute_since(std::size_t first) {
+  segment_.resize(ops_.size(), -1);
+  std::fill(segment_.begin() + static_cast<std::ptrdiff_t>(first), segment_.end(), static_cast<int>(first));
+}
+
+// Of the ops [first, last): those with an output that a backward pass among them reads, or another op that runs again.
+std::vector<bool> Net::ops_to_repeat(std::size_t first, std::size_t last) const {
+  const auto among = [&](int op) { return op >= static_cast<int>(first) && op < static_cast<int>(last); };
+  std::vector<bool> needed = producer_saves_, repeat(ops_.size(), false);
+  for (const Use& use : uses_)
+    if (use.saved && among(use.op)) needed[at(use.tensor)] = true;
+  for (std::size_t op = last; op-- > first;) {
+    for (std::size_t t = 0; t < values_.size(); ++t)
+      if (producer_[t] == static_cast<int>(op) && needed[t] && !values_[t].pinned) repeat[op] = true;
+    for (const Use& use : uses_)
+      if (repeat[op] && use.op == static_cast<int>(op)) needed[at(use.tensor)] = true;
+  }
+  return repeat;
+}
+
+void Net::plan_way_back() {
+  const std::size_t count = ops_.size();
+  segment_.resize(count, -1), again_tick_.assign(count, -1), backward_tick_.assign(count, -1);
+  const auto go = [&](std::size_t op, bool again) {
+    (again ? again_tick_ : backward_tick_)[op] = static_cast<int>(count + way_back_.size());
+    way_back_.push_back({static_cast<int>(op), again});
+  };
+  for (std::size_t last = count; last > 0;) {
+    const std::size_t first = segment_[last - 1] < 0 ? last - 1 : at(segment_[last - 1]);
+    if (segment_[last - 1] >= 0) {
+      const std::vector<bool> repeat = ops_to_repeat(first, last);
+      for (std::size_t op = first; op < last; ++op)
+        if (repeat[op]) go(op, true);
+    }
+    for (std::size_t op = last; op-- > first;) go(op, false);
+    last = first;
+  }
+}
+
 void Net::plan_lifetimes() {
   const bool training = mode == Mode::train;
-  const int end = 2 * static_cast<int>(ops_.size());
+  if (training) plan_way_back();
+  const int end = static_cast<int>(ops_.size() + way_back_.size());
+  const auto repeated = [&](int op) { return training && op >= 0 && again_tick_[at(op)] >= 0; };
   std::vector<int> last_consumer(values_.size(), -1);
   for (std::size_t t = 0; t < values_.size(); ++t) {
     Slot& value = values_[t];
-    if (value.pinned || external_grad_[t]) value.first = 0, value.last = end, value.pinned = true;
-    else value.first = value.last = producer_[t];
-    if (training && producer_saves_[t]) value.last = std::max(value.last, backward_tick(producer_[t]));
+    const int producer = producer_[t];
+    if (external_grad_[t]) value.pinned = true;
+    value.life = value.pinned ? Span{0, end} : Span{producer, producer};
+    if (value.pinned || !training) continue;
+    if (repeated(producer)) value.again = {again_tick_[at(producer)], again_tick_[at(producer)]};
+    if (producer_saves_[t]) (repeated(producer) ? value.again : value.life).reach(backward_tick_[at(producer)]);
   }
   for (const Use& use : uses_) {
+    const int producer = producer_[at(use.tensor)];
     Slot& value = values_[at(use.tensor)];
-    value.last = std::max(value.last, training && use.saved ? backward_tick(use.op) : use.op);
+    value.life.reach(use.op);
     last_consumer[at(use.tensor)] = std::max(last_consumer[at(use.tensor)], use.op);
+    if (!training) continue;
+    Span& later = value.again.first >= 0 && segment_[at(producer)] == segment_[at(use.op)] ? value.again : value.life;
+    if (repeated(use.op)) later.reach(again_tick_[at(use.op)]);
+    if (use.saved) later.reach(backward_tick_[at(use.op)]);
   }
   if (!training) return;
   for (Use& use : uses_) use.adds = external_grad_[at(use.tensor)] || use.op != last_consumer[at(use.tensor)];
   for (std::size_t t = 0; t < grads_.size(); ++t) {
     if (!has_grad_[t]) continue;
     if (external_grad_[t]) {
-      grads_[t].first = 0, grads_[t].last = end, grads_[t].pinned = true;
+      grads_[t].life = {0, end}, grads_[t].pinned = true;
     } else if (last_consumer[t] < 0) {
       if (producer_[t] >= 0) throw std::logic_error(std::string("an output of ") + ops_[at(producer_[t])]->name() + " is never used");
     } else {
-      grads_[t].first = backward_tick(last_consumer[t]);
-      grads_[t].last = producer_[t] < 0 ? end : backward_tick(producer_[t]);
+      grads_[t].life = {backward_tick_[at(last_consumer[t])], producer_[t] < 0 ? end : backward_tick_[at(producer_[t])]};
     }
   }
 }
@@ -157,10 +205,10 @@ Index Net::pack(std::vector<Slot*> slots) {
   std::vector<Slot*> placed;
   Index total = 0;
   for (Slot* slot : slots) {
-    if (slot->first < 0) continue;
+    if (slot->life.first < 0) continue;
     std::vector<Slot*> rivals;
     for (Slot* other : placed)
-      if (slot->first <= other->last && other->first <= slot->last) rivals.push_back(other);
+      if (slot->meets(*other)) rivals.push_back(other);
     std::sort(rivals.begin(), rivals.end(), [](const Slot* a, const Slot* b) { return a->offset < b->offset; });
     Index offset = 0;
     for (const Slot* rival : rivals) {
@@ -182,7 +230,7 @@ void Net::plan() {
   for (Slot& s : grads_) grads.push_back(&s);
   for (const auto* group : {&values, &grads})
     for (const Slot* s : *group)
-      if (s->first >= 0) bytes_.without_reuse += padded(s->size) * kBytes;
+      if (s->life.first >= 0) bytes_.without_reuse += padded(s->size) * kBytes;
   bytes_.activations = pack(values) * kBytes;
   bytes_.gradients = pack(grads) * kBytes;
   bytes_.scratch = padded(scratch_size_) * kBytes;
@@ -205,7 +253,9 @@ void Net::forward(const Run& r) {
   for (const auto& op : ops_) op->forward(r);
 }
 void Net::backward(const Run& r) {
-  for (auto op = ops_.rbegin(); op != ops_.rend(); ++op) (*op)->backward(r);
+  for (const Stop& stop : way_back_)
+    if (stop.again) ops_[at(stop.op)]->forward(r);
+    else ops_[at(stop.op)]->backward(r);
 }
 void Net::step(const Run& r) {
   for (const auto& op : ops_) op->step(r);

@@ -3,6 +3,7 @@
 // During build, ops and tensors only describe themselves. plan() then knows every lifetime, makes one allocation and hands out addresses:
 // running allocates nothing. Parameters belong to Params and are shared by all nets of a model.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <set>
 #include <string>
@@ -112,8 +113,11 @@ class Net {
     return raw;
   }
   Tensor as(Tensor x, Order order);  // x itself, or a visible transpose
-  void plan();                       // after the last op; Params must be committed before running, not before planning
-  void allocate();                   // one allocation; needs plan()
+  // Of the ops added since there were `first` of them a training net keeps nothing but their inputs: backward() runs them again, as far as
+  // their values are needed, into the same buffers, before it walks back through them. The same bits for less memory and more time.
+  void recompute_since(std::size_t first);
+  void plan();      // after the last op; Params must be committed before running, not before planning
+  void allocate();  // one allocation; needs plan()
 
   // --- running ---
   void forward(const Run& r);
@@ -140,17 +144,28 @@ class Net {
 
  private:
   friend struct Op;
-  struct Slot {  // one buffer: a tensor's values or gradient, alive on ticks [first, last]
-    Index size = 0, offset = -1;
+  struct Span {  // ticks [first, last]; none: first < 0
     int first = -1, last = -1;
+    bool meets(const Span& o) const { return first >= 0 && o.first >= 0 && first <= o.last && o.first <= last; }
+    void reach(int tick) { last = std::max(last, tick); }
+  };
+  struct Slot {  // one buffer: a tensor's values or gradient
+    Index size = 0, offset = -1;
+    Span life{}, again{};  // again: from being computed a second time on
     bool pinned = false;   // alive throughout
     bool lasting = false;  // a table: poison() leaves it alone
+    bool meets(const Slot& o) const { return life.meets(o.life) || life.meets(o.again) || again.meets(o.life) || again.meets(o.again); }
+  };
+  struct Stop {  // what backward() does on one tick
+    int op;
+    bool again;  // its forward pass once more
   };
   struct Use {  // op `op` reads tensor `tensor` as its input
     int op, tensor;
     bool saved, adds;
   };
-  int backward_tick(int op) const { return 2 * static_cast<int>(ops_.size()) - 1 - op; }
+  void plan_way_back();
+  std::vector<bool> ops_to_repeat(std::size_t first, std::size_t last) const;
   void plan_lifetimes();
   static Index pack(std::vector<Slot*> slots);
 
@@ -161,6 +176,9 @@ class Net {
   std::vector<Use> uses_;
   std::vector<int> producer_;  // op that writes a tensor, -1 for inputs
   std::vector<bool> producer_saves_, external_grad_, has_grad_;
+  std::vector<int> segment_;  // of an op: the ops it is recomputed with, by the index of their first; -1: kept
+  std::vector<Stop> way_back_;
+  std::vector<int> again_tick_, backward_tick_;  // by op; op i runs forward on tick i
   Index scratch_size_ = 0, state_size_ = 0, state_total_ = 0;
   Bytes bytes_;
   bool planned_ = false;

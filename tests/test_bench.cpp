@@ -5,6 +5,7 @@
 
 #include "bench/bench.hpp"
 #include "bench/ceilings.hpp"
+#include "bench/largest.hpp"
 #include "bench/timer.hpp"
 #include "error.hpp"
 #include "testing.hpp"
@@ -119,6 +120,52 @@ TEST(Bench, BenchmarkFlagsPassThrough) {
   EXPECT_EQ(ran, 1);
   o.benchmark_flags = {"--benchmark_filtr=decode"};
   EXPECT_THROW(run_bench(o, test_device(), record), BadInput);
+}
+
+TEST(Bench, LargestBatchIsTheLastThatFits) {
+  for (const Index per_example : {1, 3, 7, 1000})
+    for (Index limit = 990; limit < 1100; ++limit) {
+      const auto planned = [=](Index B) { return 5 + per_example * B; };
+      const Index B = largest_batch(planned, limit, 300);
+      EXPECT_TRUE(B == 0 || planned(B) <= limit);
+      EXPECT_TRUE(B == 300 || planned(B + 1) > limit);
+      EXPECT_LE(B, 300);
+    }
+  EXPECT_EQ(parse_bytes("512"), 512);
+  EXPECT_EQ(parse_bytes("1.5K"), 1536);
+  EXPECT_EQ(parse_bytes("2G"), Index{2} << 30);
+  for (const char* text : {"", "G", "0", "-1M", "12Q", "1MB", "nan"}) EXPECT_THROW(parse_bytes(text), BadInput) << text;
+  EXPECT_GT(memory_limit().bytes, 1 << 20);
+}
+
+TEST(Bench, LargestBatchIsProvenByAStep) {
+  BenchOptions o = tiny();
+  o.variants = {"mamba", "cnn"};
+  o.check = false;
+  o.T = {16};
+  o.keys = {{"depth", "2"}};
+  watch_kokkos();
+  Record record(::testing::TempDir() + "bench-test.h5", "bench");
+  const Index limit = 300000;
+  EXPECT_EQ(run_largest(o, limit, test_device(), record), 0);
+  const Tree& t = record.tree();
+  const auto B = t.numbers("/largest_batch/B"), planned = t.numbers("/largest_batch/planned");
+  ASSERT_EQ(B.size(), 2u);
+  for (std::size_t i = 0; i < B.size(); ++i) {
+    const std::string variant = t.column<std::string>("/largest_batch/variant")[i];
+    EXPECT_EQ(t.column<std::string>("/largest_batch/state")[i], "ok") << t.column<std::string>("/largest_batch/reason")[i];
+    EXPECT_GT(B[i], 1);
+    EXPECT_LE(planned[i], limit);
+    EXPECT_EQ(t.numbers("/largest_batch/high_water")[i], planned[i]) << variant;
+    const BenchCase c{"step", variant, "train", 1, 16, 4};
+    const auto plan = step_planner(c, bench_config(o));
+    EXPECT_EQ(plan(static_cast<Index>(B[i])), planned[i]);
+    EXPECT_GT(plan(static_cast<Index>(B[i]) + 1), limit) << variant;
+  }
+  Record none(::testing::TempDir() + "bench-test.h5", "bench");
+  EXPECT_EQ(run_largest(o, 1000, test_device(), none), 0);
+  EXPECT_EQ(none.tree().column<std::string>("/largest_batch/state").at(0), "skipped");
+  EXPECT_NE(none.tree().column<std::string>("/largest_batch/reason").at(0).find("one example needs"), std::string::npos);
 }
 
 TEST(Bench, QuartilesAndTheClock) {

@@ -96,6 +96,45 @@ class Lengths(unittest.TestCase):
         self.assertIsNone(KNOWN["variant_task"].draw([scored(64, 0.8)]))
 
 
+def recalled(mixer: str, state: int, score: float, growth: str = "constant", seed: int = 1) -> results.Run:
+    config = {"task": "mqar", "model.variant": mixer, "mqar.length": 128, "mqar.pairs": 8, "seed.init": seed}
+    run = results.Run(Path("m.h5"), f"{mixer}{state}{seed}", state="complete", config=config)
+    run.model = {"state_bytes": state, "state_growth": growth}
+    run.evals = {"step": np.array([9]), "split": np.array(["test"]), "metric": np.array([score])}
+    run.train = {"step": np.array([9])}
+    run.references = [results.Reference("floor", "some value of the context", 0.125, "1 / pairs")]
+    return run
+
+
+class Recall(unittest.TestCase):
+    def test_accuracy_by_state_bytes(self):
+        runs = [recalled("mamba", 2048, s, seed=i) for i, s in enumerate((0.5, 0.7))] + [recalled("mamba", 1024, 0.25)]
+        grows = "grows: of model.l_max = 128 positions"
+        runs += [recalled("attention", 65536, 1.0, grows), recalled("hybrid", -1, 0.5, "does not stream: reads ahead")]
+        canvas = KNOWN["recall_state"].draw([*runs, scored(64, 0.5, trained=True)])
+        (ax,) = canvas.axes
+        lines = {line.get_label(): line for line in ax.lines}
+        self.assertEqual(list(lines["mamba"].get_xdata()), [1024, 2048])
+        np.testing.assert_allclose(lines["mamba"].get_ydata(), [25, 60])
+        self.assertNotEqual(lines["attention"].get_markerfacecolor(), lines["attention"].get_color())
+        self.assertEqual(lines["mamba"].get_markerfacecolor(), lines["mamba"].get_color())
+        self.assertNotIn("hybrid", lines)
+        self.assertIn("hybrid: does not stream: reads ahead", " ".join(canvas._supxlabel.get_text().split()))
+        self.assertIsNone(KNOWN["recall_state"].draw([scored(64, 0.5, trained=True)]))
+        self.assertIn("reads ahead", KNOWN["recall_state"].draw(runs[-1:]))
+
+
+class Joules(unittest.TestCase):
+    def test_joules_of_a_score_are_those_of_its_step(self):
+        run = scored(64, 0.8, trained=True)
+        run.energy = {"source": "", "reason": "RAPL: /sys/class/powercap: No such file or directory"}
+        self.assertIn("No such file", KNOWN["accuracy_joules"].draw([run]))
+        run.train = {"step": np.array([9]), "joules": np.array([40.0])}
+        run.evals["joules"] = np.array([40.0])
+        (ax,) = KNOWN["accuracy_joules"].draw([run]).axes
+        self.assertIn(40.0, [x for line in ax.lines if line.get_label() == "mamba" for x in line.get_xdata()])
+
+
 class Flops(unittest.TestCase):
     def test_flops_follow_the_declared_work(self):
         run = scored(64, 0.8, trained=True)

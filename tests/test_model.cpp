@@ -2,6 +2,7 @@
 // parameters, the bidirectional wrapper; each with every registered variant where it makes sense.
 #include <cmath>
 
+#include "error.hpp"
 #include "model.hpp"
 #include "op_check.hpp"
 #include "tiny_task.hpp"
@@ -210,6 +211,24 @@ const AtStart registered([] {
     c.layers = "mamba,attention";
     Bench m(TinyTask(Target::classes), c);
     check_model_gradient(m, 2, 24);
+  });
+  add_test("model", "ends_of_a_range_in_order", [] {
+    int ranges = 0;
+    for (const std::string& name : VariantRegistry::get().names()) {
+      Knobs knobs;
+      const auto variant = VariantRegistry::get().make(name, "variant");
+      variant->knobs(knobs);
+      if (!knobs.find("dt_min")) continue;
+      ++ranges;
+      EXPECT_NO_THROW(make_variant(name, {{name, {{"dt_min", "0.01"}, {"dt_max", "0.01"}}}}));
+      try {
+        make_variant(name, {{name, {{"dt_min", "0.02"}, {"dt_max", "0.01"}}}});
+        ADD_FAILURE() << name << " accepts dt_min above dt_max";
+      } catch (const BadInput& e) {
+        EXPECT_EQ(std::string(e.what()), name + ".dt_min = 0.02 is above " + name + ".dt_max = 0.01");
+      }
+    }
+    EXPECT_GT(ranges, 3);
   });
   add_test("model", "planned_reuse_changes_nothing", [] {
     Bench m(TinyTask(Target::classes), small("attention", 4));

@@ -84,23 +84,16 @@ TEST_F(RecordDamage, ChangedCheckpointIsRefusedWithTheEntry) {
   refused([&](Tree& t) { t.attributes("/").erase("fnv1a"); }, {at("bad.h5"), "fnv1a"});
 }
 
-// Bytes changed all over the file, and the file cut at many lengths: refused, or (at the seal itself) read with the same content. No crash.
+// Bytes changed all over the file, and the file cut at many lengths, its last 16 bytes one by one: always refused. No crash.
 TEST_F(RecordDamage, DamagedCheckpointNeverReadsAsSomethingElse) {
-  const Checkpoint c = small_checkpoint();
-  c.save(at("good.h5"));
+  small_checkpoint().save(at("good.h5"));
   const std::string good = bytes_of(at("good.h5"));
   ASSERT_EQ(good.substr(good.size() - 16, 8), "ssmbench");
   const auto load = [&](const std::string& bytes, std::size_t where) {
     put_bytes(at("bad.h5"), bytes);
-    try {
-      const Checkpoint r = Checkpoint::load(at("bad.h5"));
-      EXPECT_GE(where, good.size() - 16) << "damage at byte " << where << " was not noticed";
-      EXPECT_EQ(r.attributes, c.attributes);
-      EXPECT_EQ(r.arrays.size(), c.arrays.size());
-      expect_same_bits(r.get<double>("moment/best", {11}), awkward<double>());
-    } catch (const BadInput& e) {
-      expect_contains(e.what(), {at("bad.h5")});
-    }
+    const std::string text = message<BadInput>([&] { Checkpoint::load(at("bad.h5")); });
+    EXPECT_NE(text, "") << "damage at byte " << where << " of " << good.size() << " was not noticed";
+    expect_contains(text, {at("bad.h5")});
   };
   for (std::size_t i = 0; i < good.size(); i += i + 32 < good.size() ? 7 : 1) {
     std::string bad = good;
@@ -108,6 +101,20 @@ TEST_F(RecordDamage, DamagedCheckpointNeverReadsAsSomethingElse) {
     load(bad, i);
   }
   for (std::size_t n = 0; n < good.size(); n += n + 32 < good.size() ? 13 : 1) load(good.substr(0, n), n);
+}
+
+// Another program that edits a results file drops the seal: that file reads. One that lost a part of its seal was cut.
+TEST_F(RecordDamage, ResultsWithoutASealReadAndThoseWithAPartOfItDoNot) {
+  Tree t;
+  t.set("/", "schema", "ssmbench/1");
+  t.write(at("good.h5"));
+  const std::string good = bytes_of(at("good.h5"));
+  put_bytes(at("bare.h5"), good.substr(0, good.size() - 16));
+  EXPECT_EQ(Tree::read(at("bare.h5")).get<std::string>("/", "schema"), "ssmbench/1");
+  for (std::size_t left = 1; left < 16; ++left) {
+    put_bytes(at("cut.h5"), good.substr(0, good.size() - 16 + left));
+    expect_contains(message<BadInput>([&] { Tree::read(at("cut.h5")); }), {at("cut.h5"), "truncated"});
+  }
 }
 
 TEST_F(RecordDamage, FailingWriteLeavesTheOldFileAndNoTemporary) {

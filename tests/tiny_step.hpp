@@ -27,7 +27,9 @@ struct TinyStep {
     c.dropout = dropout;
     return c;
   }
-  explicit TinyStep(const std::string& variant, double dropout = 0.1) : model(config(variant, dropout), task.info(), {}) {
+  explicit TinyStep(const std::string& variant, double dropout = 0.1) : TinyStep(config(variant, dropout)) {}
+  explicit TinyStep(const ModelConfig& config, const std::string& recompute = "none") : model(config, task.info(), {}) {
+    model.recompute = recompute;
     net = model.make(Mode::train, 3, 24);
     model.params.commit(1, true);
     net->allocate();

@@ -2,12 +2,15 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cmath>
+#include <limits>
 #include <map>
 #include <sstream>
 
 #include "bench/ceilings.hpp"
+#include "bench/checked.hpp"
 #include "bench/timer.hpp"
-#include "check.hpp"
+#include "energy.hpp"
 #include "error.hpp"
 #include "watch.hpp"
 
@@ -37,6 +40,7 @@ struct Outcome {
   std::map<std::string, std::vector<double>> seconds;  // by part
   std::map<std::string, Work> part_work;
   double first_call = 0;
+  double joules = std::numeric_limits<double>::quiet_NaN();  // of one pass
   Index calls = 1, warmup = 0, high_water = 0, planned = 0, tokens = 0;
   Work work;
   bool ran = false;
@@ -50,13 +54,15 @@ class Bench {
         record_(record),
         config_(bench_config(options)),
         cases_(bench_cases(options)),
-        outcomes_(cases_.size()) {}
+        outcomes_(cases_.size()),
+        energy_(EnergyMeter::of_this_build()) {}
 
   int run() {
     record_.tree().set("/bench", "validated", options_.check);
     record_.tree().set("/bench", "order_seed", static_cast<Index>(options_.order_seed));
+    record_.energy(energy_.source, energy_.reason);
     if (options_.ceilings) ceilings();
-    if (options_.check) check_all();
+    if (options_.check) refused_ = refused_variants(chosen_variants(options_), config_, device_, record_);
     for (std::size_t i = 0; i < cases_.size(); ++i)
       benchmark::RegisterBenchmark(cases_[i].name().c_str(), [this, i](benchmark::State& state) { guarded(state, i); })
           ->UseManualTime()
@@ -80,25 +86,6 @@ class Bench {
       record_.tree().set("/timing/" + path, "work", c.work);
       record_.tree().set("/timing/" + path, "work_units", c.unit);
     }
-  }
-
-  void check_all() {
-    CheckReport worst;
-    worst.passed = true;
-    for (const std::string& name : chosen_variants(options_)) {
-      const CheckReport report = self_check(name, config_.variant_knobs, device_.exec());
-      record_.tree().row("/check/variants", {{"variant", name},
-                                             {"reference_err", report.reference_error},
-                                             {"streaming_err", report.streaming_error},
-                                             {"tolerance", report.tolerance},
-                                             {"passed", report.passed}});
-      if (!report.passed) refused_[name] = report.text;
-      worst.reference_error = std::max(worst.reference_error, report.reference_error);
-      worst.streaming_error = std::max(worst.streaming_error, report.streaming_error);
-      worst.tolerance = report.tolerance;
-      worst.passed = worst.passed && report.passed;
-    }
-    record_.check(worst.reference_error, worst.streaming_error, worst.tolerance, worst.passed);
   }
 
   void google() {
@@ -163,12 +150,23 @@ class Bench {
       });
       state.SetIterationTime(pass);
     }
+    if (energy_.readable() && c.level != "op") out.joules = joules_of(*rig, r, usual);
     out.high_water = watched().peak - before, out.path = c.level == "op" ? "eager: op by op" : rig->replay.path();
     for (const auto& [part, samples] : out.seconds)
       if (c.level != "op" && quartiles(samples).unstable()) out.state = "unstable", out.reason = spread(samples);
     if (out.state == "unstable") state.SetLabel("UNSTABLE: " + out.reason);
     state.counters["tokens/s"] = benchmark::Counter(static_cast<double>(out.tokens), benchmark::Counter::kIsIterationInvariantRate);
     state.counters["MiB"] = static_cast<double>(out.high_water) / 1048576.0;
+  }
+
+  // Joules of one pass: passes one after another for so long that the steps of the counter hardly show.
+  double joules_of(Rig& rig, Run& r, double seconds) {
+    const auto passes = static_cast<Index>(std::ceil(energy_.least_seconds / std::max(seconds, 1e-9)));
+    device_.fence("ssm::energy: start");
+    const double before = energy_.joules();
+    for (Index k = 0; k < passes; ++k) rig.call(r);
+    device_.fence("ssm::energy: end");
+    return (energy_.joules() - before) / static_cast<double>(passes);
   }
 
   static std::string spread(const std::vector<double>& samples) {
@@ -198,6 +196,7 @@ class Bench {
                         {"bytes", out.work.bytes, "B"},
                         {"planned", out.planned, "B"},
                         {"high_water", out.high_water, "B"},
+                        {"joules", out.joules, "J"},
                         {"path", out.path},
                         {"state", out.state},
                         {"reason", out.reason}});
@@ -223,6 +222,7 @@ class Bench {
   Config config_;
   std::vector<BenchCase> cases_;
   std::vector<Outcome> outcomes_;
+  EnergyMeter energy_;
   std::map<std::string, std::string> refused_;
 };
 

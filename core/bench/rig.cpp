@@ -127,10 +127,15 @@ struct StepRig final : Rig {
     info.max_length = static_cast<int>(c.T);
     return info;
   }
+  // All but the optimiser's own few arrays.
+  static Index planned(const Model& model, const ModelNet& net) {
+    return net.net.bytes().total() + 4 * model.params.padded_size() * kBytes + net.slot_bytes();
+  }
   StepRig(const BenchCase& c, const Config& config, Device&) : model(shape(c, config.model), task(c), config.variant_knobs) {
+    model.recompute = config.run.recompute;
     net = model.make(Mode::train, c.B, c.T);
     net->net.plan();
-    planned_bytes = net->net.bytes().total() + 4 * model.params.padded_size() * kBytes + net->slot_bytes();
+    planned_bytes = planned(model, *net);
     need_memory(planned_bytes);
     model.params.commit(1, true);
     net->allocate();
@@ -175,6 +180,14 @@ std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& 
   else rig = std::make_unique<MixerRig>(c, config.variant_knobs, device);
   rig->replay = Replay(config.run.graph);
   return rig;
+}
+
+std::function<Index(Index)> step_planner(const BenchCase& c, const Config& config) {
+  const auto model = std::make_shared<Model>(StepRig::shape(c, config.model), StepRig::task(c), config.variant_knobs);
+  model->recompute = config.run.recompute;
+  model->make(Mode::train, 1, c.T);
+  const Index constant = Optimizer(model->params, config.train, config.seed, 1).bytes();
+  return [model, constant, T = c.T](Index B) { return constant + StepRig::planned(*model, *model->make(Mode::train, B, T)); };
 }
 
 }  // namespace ssm

@@ -45,4 +45,7 @@ struct Rig {
 // Throws Unsupported with the reason when the case cannot run here (does not stream, does not fit), BadInput for keys that do not fit.
 std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& device);
 
+// Bytes that the training step of a case plans for, by B. Of the case's own B nothing is read; no net is allocated.
+std::function<Index(Index B)> step_planner(const BenchCase& c, const Config& config);
+
 }  // namespace ssm

@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "bench/bench.hpp"
+#include "bench/largest.hpp"
 #include "cli/command.hpp"
 #include "error.hpp"
 #include "lib/blas.hpp"
@@ -57,6 +58,13 @@ int bench(const Arguments& arguments) {
   if (arguments.own.count("benchmark")) o.benchmark_flags = arguments.own["benchmark"].as<std::vector<std::string>>();
   const Config config = bench_config(o);
   bench_cases(o);
+  const bool largest = arguments.flag("largest-batch");
+  const std::string given = arguments.text("memory-limit");
+  if (!given.empty() && !largest) throw BadInput("--memory-limit " + given + ": is for --largest-batch");
+  for (const char* axis : {"B", "level", "mode", "samples"})
+    if (largest && !arguments.own[axis].defaulted())
+      throw BadInput(std::string("--") + axis + ": --largest-batch makes one training step, and finds B; allowed beside it are T and D");
+  const Index limit = given.empty() ? 0 : parse_bytes(given);
 
   std::string path = arguments.text("out");
   if (path.empty()) path = config.run.out + "/bench.h5";
@@ -67,7 +75,7 @@ int bench(const Arguments& arguments) {
              {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
               device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
   record.flush();
-  const int failed = run_bench(o, device, record);
+  const int failed = largest ? run_largest(o, limit, device, record) : run_bench(o, device, record);
   record.end(failed ? "failed" : "complete", failed ? std::to_string(failed) + " cases failed" : "");
   std::printf("%s\n", path.c_str());
   return failed ? 1 : 0;
@@ -83,6 +91,8 @@ void options(boost::program_options::options_description& o) {
   o.add_options()("T", text("1024"), "lengths");
   o.add_options()("D", text("128"), "widths");
   o.add_options()("samples", text("20"), "timed calls of a case");
+  o.add_options()("largest-batch", po::bool_switch(), "no timing: the largest batch of a training step that fits, proven by one step");
+  o.add_options()("memory-limit", po::value<std::string>(), "of --largest-batch: bytes, or 512M, 20G; default: what is free");
   o.add_options()("out", po::value<std::string>(), "results file; default: <run.out>/bench.h5");
   o.add_options()("no-check", po::bool_switch(), "do not compare with the references first; recorded");
   o.add_options()("no-ceilings", po::bool_switch(), "do not measure copy, GEMM and exponential rates");

@@ -4,6 +4,7 @@
 
 #include "cli/command.hpp"
 #include "error.hpp"
+#include "stream_state.hpp"
 #include "train/trainer.hpp"
 
 namespace ssm {
@@ -17,6 +18,7 @@ struct Description {
   std::unique_ptr<ModelNet> net;
 
   explicit Description(const KeyValues& keys) : config(keys), info(task_info(config)), model(config.model, info, config.variant_knobs) {
+    model.recompute = config.run.recompute;
     net = model.make(Mode::train, config.train.batch, length_of(config, info));
   }
   // A variant alone is described as a classifier of 10 classes over 32 tokens at length 1024.
@@ -33,7 +35,7 @@ struct Description {
   double tokens() const {
     return static_cast<double>(config.train.steps) * config.train.accumulate * static_cast<double>(net->rows * net->T);
   }
-  Index state_numbers() { return model.streams().yes ? model.make(Mode::stream, 1, 1)->net.state_numbers() : -1; }
+  StreamState state() const { return stream_state(config.model, info, config.variant_knobs); }
   Index parameter_bytes() const { return 4 * model.params.padded_size() * static_cast<Index>(sizeof(Real)); }
 };
 
@@ -69,8 +71,9 @@ nlohmann::json to_json(Description& d) {
                  {"without_reuse", b.without_reuse}};
   j["tokens"] = d.tokens();
   j["rows"] = d.net->rows, j["length"] = d.net->T;
-  const Index state = d.state_numbers();
-  j["state_bytes_per_sequence"] = state < 0 ? nlohmann::json() : nlohmann::json(state * static_cast<Index>(sizeof(Real)));
+  const StreamState state = d.state();
+  j["state_bytes_per_sequence"] = state.bytes < 0 ? nlohmann::json() : nlohmann::json(state.bytes);
+  j["state_growth"] = state.growth;
   j["causal"] = d.model.causal().yes ? "yes" : d.model.causal().reason;
   j["streams"] = d.model.streams().yes ? "yes" : d.model.streams().reason;
   return j;
@@ -101,11 +104,10 @@ void print(Description& d) {
   line("scratch", b.scratch);
   line("batch", d.net->slot_bytes());
   line("activations without reuse", b.without_reuse);
-  const Index state = d.state_numbers();
-  std::printf("\nparameters %s   tokens of the run %s (padded)   streaming %s\n",
+  const StreamState state = d.state();
+  std::printf("\nparameters %s   tokens of the run %s (padded)   state of a stream %s%s\n",
               count_text(static_cast<double>(d.model.params.count())).c_str(), count_text(d.tokens()).c_str(),
-              state < 0 ? d.model.streams().reason.c_str()
-                        : ("state " + bytes_text(static_cast<double>(state * static_cast<Index>(sizeof(Real)))) + " a sequence").c_str());
+              state.bytes < 0 ? "" : (bytes_text(static_cast<double>(state.bytes)) + " a sequence, ").c_str(), state.growth.c_str());
 }
 
 int describe(const Arguments& arguments) {

@@ -64,6 +64,7 @@ void Checkpoint::save(const std::string& path) const {
   }
   tree.set("/", "schema", kSchema);
   tree.set("/", "created", utc_now());
+  tree.set("/", "sealed", true);
   tree.set("/", "fnv1a", checksum(*this, sums));
   tree.write(path, true);
 }

@@ -7,7 +7,8 @@
 //   c = Checkpoint::load("ab12.ckpt.h5");
 //   c.copy("param/embed.weight", {V, D}, host_pointer);
 //
-// File: root @schema "ssmbench-checkpoint/1" @created @fnv1a (over names, types, shapes and contents), /state with one attribute per entry of
+// File: root @schema "ssmbench-checkpoint/1" @created @fnv1a (over names, types, shapes and contents) @sealed (true: without the seal of
+// hdf5_seal.hpp it is truncated; who edits the file with another program sets it to false), /state with one attribute per entry of
 // `attributes`, /arrays/<name> with its own @fnv1a.
 #pragma once
 #include <algorithm>

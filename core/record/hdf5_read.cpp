@@ -23,8 +23,14 @@ class Reader {
   Tree run() {
     const Handle file(H5Fopen(path_.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
     if (!file.ok()) bad("", "damaged HDF5 file (" + reason() + ")");
+    haddr_t end = 0;
+    must(H5Fget_eoa(file, &end) >= 0, "/");
+    if (seal_is_cut(path_, static_cast<std::size_t>(file_bytes_), end)) bad("", "truncated: the end of its checksum is missing");
     tree_.file(path_);
     group(file, "/", 0);
+    const Attribute* sealed = tree_.find("/", "sealed");
+    if (sealed && *sealed == Attribute(true) && !has_seal(path_, static_cast<std::size_t>(file_bytes_)))
+      bad("", "truncated: the checksum at its end is missing");
     return std::move(tree_);
   }
 

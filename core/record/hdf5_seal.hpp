@@ -26,14 +26,31 @@ inline void seal(std::vector<char>& bytes) {
   bytes.insert(bytes.end(), end.begin(), end.end());
 }
 
+// The first `n` bytes behind byte `from` of the file.
+inline std::string bytes_behind(const std::string& path, std::size_t from, std::size_t n) {
+  std::ifstream in(path, std::ios::binary);
+  std::string bytes(n, '\0');
+  in.seekg(static_cast<std::streamoff>(from));
+  in.read(bytes.data(), static_cast<std::streamsize>(n));
+  return bytes;
+}
+
+// True when a part of a seal, but not all of it, stands behind byte `end`, where HDF5's data end.
+inline bool seal_is_cut(const std::string& path, std::size_t file_bytes, std::size_t end) {
+  if (file_bytes <= end || file_bytes >= end + kSealBytes) return false;
+  const std::size_t n = std::min<std::size_t>(file_bytes - end, 8);
+  return bytes_behind(path, end, n) == std::string("ssmbench").substr(0, n);
+}
+
+inline bool has_seal(const std::string& path, std::size_t file_bytes) {
+  return file_bytes >= kSealBytes && bytes_behind(path, file_bytes - kSealBytes, 8) == "ssmbench";
+}
+
 // False when the file has a seal that does not match. A file without one (made or changed by another program) passes.
 inline bool seal_matches(const std::string& path, std::size_t file_bytes) {
-  if (file_bytes < kSealBytes) return true;
+  if (!has_seal(path, file_bytes)) return true;
+  const std::string end = bytes_behind(path, file_bytes - kSealBytes, kSealBytes);
   std::ifstream in(path, std::ios::binary);
-  std::string end(kSealBytes, '\0');
-  in.seekg(static_cast<std::streamoff>(file_bytes - kSealBytes));
-  if (!in.read(end.data(), kSealBytes) || end.compare(0, 8, "ssmbench") != 0) return true;
-  in.seekg(0);
   Fnv1a sum;
   std::vector<char> block(1 << 16);
   for (std::size_t left = file_bytes - kSealBytes; left > 0;) {

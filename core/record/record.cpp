@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cmath>
 #include <ctime>
 #include <filesystem>
 #include <stdexcept>
@@ -70,14 +71,21 @@ void Record::check(double reference_error, double streaming_error, double tolera
   tree_.set("/check", "passed", passed);
 }
 
+void Record::energy(const std::string& source, const std::string& reason) {
+  tree_.set("/energy", "source", source);
+  tree_.set("/energy", "reason", reason);
+}
+
 void Record::train(const TrainRow& r) {
-  tree_.row("/train", {{"step", r.step, "steps"},
-                       {"tokens_real", r.tokens_real, "tokens"},
-                       {"tokens_padded", r.tokens_padded, "tokens"},
-                       {"seconds", r.seconds, "s"},
-                       {"loss", r.loss},
-                       {"grad_norm", r.grad_norm},
-                       {"lr", r.lr}});
+  std::vector<Cell> cells{{"step", r.step, "steps"},
+                          {"tokens_real", r.tokens_real, "tokens"},
+                          {"tokens_padded", r.tokens_padded, "tokens"},
+                          {"seconds", r.seconds, "s"},
+                          {"loss", r.loss},
+                          {"grad_norm", r.grad_norm},
+                          {"lr", r.lr}};
+  if (std::isfinite(r.joules)) cells.emplace_back("joules", r.joules, "J");
+  tree_.row("/train", cells);
 }
 
 void Record::eval(const EvalRow& r) {

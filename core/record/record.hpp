@@ -9,6 +9,7 @@
 //
 // /status says "running" until end(). A file that says so and whose process is gone, or without /status, is an interrupted run.
 #pragma once
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ struct TrainRow {
   Index tokens_padded;  // the same with padding
   double seconds;       // training time since the start, evaluation excluded
   double loss, grad_norm, lr;
+  double joules = std::numeric_limits<double>::quiet_NaN();  // of training since the start; NaN: not counted
 };
 
 struct EvalRow {
@@ -56,6 +58,7 @@ class Record {
   void config(const std::map<std::string, std::string>& resolved);
   void references(const std::vector<Reference>& references);
   void check(double reference_error, double streaming_error, double tolerance, bool passed);
+  void energy(const std::string& source, const std::string& reason);  // where joules come from, or why there are none
   void train(const TrainRow& row);
   void eval(const EvalRow& row);
   void timing(const std::string& phase, const Timing& timing);

@@ -1,4 +1,5 @@
 // checkpointing.cpp - Trainer::save and restore: everything a run needs to go on as if it had never stopped.
+#include <cmath>
 #include <filesystem>
 
 #include "error.hpp"
@@ -38,7 +39,8 @@ void Trainer::save() const {
   const auto put = [&](const char* name, auto value) { c.attributes[name] = attribute_of(value); };
   put("step", now_.step), put("total", now_.total), put("tokens_real", now_.tokens_real), put("tokens_padded", now_.tokens_padded);
   put("stale", now_.stale), put("seconds", now_.seconds), put("best", now_.best), put("best_loss", now_.best_loss);
-  put("lr_scale", now_.lr_scale), put("has_best", now_.has_best), put("first_call", first_call_), put("last_loss", last_loss_);
+  put("lr_scale", now_.lr_scale), put("has_best", now_.has_best), put("joules", now_.joules), put("first_call", first_call_),
+      put("last_loss", last_loss_);
   put("l_max", model.config.l_max), put("run_id", config_.run_id());
   for (const auto& [key, value] : config_.resolved()) c.attributes["config:" + key] = value;
   record_.history_to(c);
@@ -56,8 +58,17 @@ bool Trainer::restore() {
       copy_in(bases[k] + p.offset, c.get<Real>(kKinds[k] + p.name, p.shape).data(), p.size * static_cast<Index>(sizeof(Real)));
   const auto whole = [&](const char* name) { return c.attribute<std::int64_t>(name); };
   const auto real = [&](const char* name) { return c.attribute<double>(name); };
-  now_ = {whole("step"),   whole("total"), whole("tokens_real"), whole("tokens_padded"), whole("stale"),
-          real("seconds"), real("best"),   real("best_loss"),    real("lr_scale"),       c.attribute<bool>("has_best")};
+  now_ = {whole("step"),
+          whole("total"),
+          whole("tokens_real"),
+          whole("tokens_padded"),
+          whole("stale"),
+          real("seconds"),
+          real("best"),
+          real("best_loss"),
+          real("lr_scale"),
+          c.attribute<bool>("has_best"),
+          c.attributes.count("joules") ? real("joules") : NAN};
   first_call_ = real("first_call");
   last_loss_ = real("last_loss");
   best_values_.clear();

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "error.hpp"
+#include "stream_state.hpp"
 #include "watch.hpp"
 
 namespace ssm {
@@ -32,11 +33,14 @@ Trainer::Trainer(Config& config, Device& device, Record& record)
       info_(model.info),
       run_{device.exec(), Mode::train, nullptr},
       replay_(config.run.graph),
+      energy_(EnergyMeter::of_this_build()),
       progress_(config.run.quiet) {
   const Index T = length_of(config, info_);
+  model.recompute = config.run.recompute;
   train_ = model.make(Mode::train, config.train.batch, T);
   eval_ = model.make(Mode::evaluate, config.train.eval_batch ? config.train.eval_batch : config.train.batch, T);
   allocate();
+  record.energy(energy_.source, energy_.reason);
   now_.total = config.train.steps;
   step_tokens_.reserve(static_cast<std::size_t>(config.run.report_every));
 }
@@ -62,6 +66,9 @@ void Trainer::allocate() {
   tree.set("/model", "parameters", model.params.count());
   tree.set("/model", "rows", train_->rows);
   tree.set("/model", "length", train_->T);
+  const StreamState state = stream_state(config_.model, info_, config_.variant_knobs);
+  tree.set("/model", "state_bytes", state.bytes);
+  tree.set("/model", "state_growth", state.growth);
   bytes("params", params / 4), bytes("grads", params / 4), bytes("moments", params / 2);
   bytes("activations", train_->net.bytes().activations), bytes("activation_gradients", train_->net.bytes().gradients);
   bytes("scratch", train_->net.bytes().scratch), bytes("evaluation", eval_->net.bytes().total());
@@ -131,8 +138,8 @@ void Trainer::step() {
   step_tokens_.emplace_back(now_.tokens_real, now_.tokens_padded);
 }
 
-void Trainer::report(Index from, double seconds) {
-  const double per_step = seconds / static_cast<double>(now_.step - from);
+void Trainer::report(Index from, double seconds, double joules) {
+  const double steps = static_cast<double>(now_.step - from), per_step = seconds / steps;
   const auto rows = optimizer_->read_history(from, now_.step);
   if (maker_) {
     const std::vector<Index> tokens = maker_->read_tokens(from, now_.step);
@@ -143,9 +150,10 @@ void Trainer::report(Index from, double seconds) {
     }
   }
   for (std::size_t k = 0; k < rows.size(); ++k) {
-    const double at = now_.seconds - per_step * static_cast<double>(rows.size() - 1 - k);
+    const double to_go = static_cast<double>(rows.size() - 1 - k), at = now_.seconds - per_step * to_go;
     const auto& [real, padded] = step_tokens_[k];
-    record_.train({static_cast<Index>(rows[k].step) + 1, real, padded, at, rows[k].loss, rows[k].grad_norm, rows[k].lr});
+    record_.train({static_cast<Index>(rows[k].step) + 1, real, padded, at, rows[k].loss, rows[k].grad_norm, rows[k].lr,
+                   now_.joules - joules / steps * to_go});
     last_loss_ = rows[k].loss;
   }
   step_tokens_.clear();
@@ -245,6 +253,7 @@ Outcome Trainer::run() {
     const Index from = now_.step, every = config_.run.report_every;
     const auto next = [&](Index period) { return period ? (from / period + 1) * period : now_.total; };
     const Index to = std::min({now_.total, next(every), next(config_.train.eval_every), next(config_.run.checkpoint_every)});
+    const double joules_before = energy_.joules();
     const auto start = std::chrono::steady_clock::now();
     const double cpu = cpu_seconds();
     for (Index s = from; s < to; ++s) {
@@ -255,10 +264,10 @@ Outcome Trainer::run() {
       }
     }
     device_.fence("ssm::train: loss read-back");
-    const double seconds = since(start);
-    now_.seconds += seconds;
+    const double seconds = since(start), joules = energy_.joules() - joules_before;
+    now_.seconds += seconds, now_.joules += joules;
     here_seconds_ += seconds, here_cpu_ += cpu_seconds() - cpu;
-    report(from, seconds);
+    report(from, seconds, joules);
     if (from < 2 && now_.step >= 2) progress_.say("training step: " + replay_.path());
     if (!std::isfinite(last_loss_)) return {"diverged", "the loss is not finite at step " + std::to_string(now_.step)};
     if (!timed && now_.step >= 2 * every) timed = true, fix_total_steps();

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "config.hpp"
+#include "energy.hpp"
 #include "exec.hpp"
 #include "record/record.hpp"
 #include "train/evaluate.hpp"
@@ -38,12 +39,13 @@ class Trainer {
     Index step = 0, total = 0, tokens_real = 0, tokens_padded = 0, stale = 0;
     double seconds = 0, best = 0, best_loss = 0, lr_scale = 1;
     bool has_best = false;
+    double joules = 0;  // of the training steps; NaN where they are not counted
   };
   void allocate();
   void choose_data();
   void load();
   void time_data();
-  void report(Index from, double seconds);
+  void report(Index from, double seconds, double joules);
   void fix_total_steps();
   void validate();
   void test();
@@ -64,6 +66,7 @@ class Trainer {
   std::unique_ptr<BatchMaker> maker_;    // of the device
   std::string data_path_;
   Replay replay_;
+  EnergyMeter energy_;
   State now_;
   std::vector<std::vector<double>> best_values_;
   std::vector<double> step_seconds_;

@@ -15,6 +15,7 @@ X_LABEL = {
     "tokens_real": "training tokens (padding not counted)",
     "flops": "training FLOPs (declared by the ops, forward and backward)",
     "seconds": "training time (seconds, evaluation not counted)",
+    "joules": "training energy (joules, evaluation not counted)",
 }
 LINES = {"chance": ":", "floor": "--"}
 

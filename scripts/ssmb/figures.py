@@ -1,8 +1,9 @@
 """Discovery and saving of scripts/figures/*.py.
 
-A figure is one file with one function, `figure(runs) -> matplotlib Figure | None` (None: these runs have nothing to
-show). It is given training runs, or the kinds that the file's KINDS names: train, bench, eval. The first line of the
-file's docstring is its title, the rest its caption. A new file is found by itself, by plot and by report.
+A figure is one file with one function, `figure(runs) -> matplotlib Figure | str | None` (a text: why these runs cannot
+be shown; None: they are about something else). It is given training runs, or the kinds that the file's KINDS names:
+train, bench, eval. The first line of the file's docstring is its title, the rest its caption. A new file is found by
+itself, by plot and by report.
 """
 
 import importlib.util
@@ -24,11 +25,11 @@ class Figure:
     name: str
     title: str
     caption: str
-    function: Callable[[list[Run]], Canvas | None]
+    function: Callable[[list[Run]], Canvas | str | None]
     order: int = 50  # place in the report: ORDER in the file
     kinds: tuple[str, ...] = ("train",)  # of runs that it is given: KINDS in the file
 
-    def draw(self, runs: list[Run]) -> Canvas | None:
+    def draw(self, runs: list[Run]) -> Canvas | str | None:
         return self.function([r for r in runs if r.kind in self.kinds])
 
 

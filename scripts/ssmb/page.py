@@ -13,10 +13,13 @@ HERE = Path(__file__).parent
 
 
 def drawing(figure: Figure, runs: list[Run]) -> str:
-    """One figure as <figure>; empty when it has nothing to show. Its neutral colours follow the page's."""
+    """One figure as <figure>; empty, or a line with the reason, when it has nothing to show. Its neutral colours follow
+    the page's."""
     canvas = figure.draw(runs) if runs else None
     if canvas is None:
         return ""
+    if isinstance(canvas, str):
+        return f'<p id="{figure.name}">{html.escape(figure.title)}: {html.escape(canvas)}.</p>'
     text = svg(canvas)
     for colour, name in ((style.INK, "ink"), (style.FAINT, "faint"), (style.GRID, "grid"), (style.PAPER, "card")):
         text = text.replace(colour, f"var(--{name})")

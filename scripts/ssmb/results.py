@@ -42,6 +42,7 @@ class Run:
     check: dict = field(default_factory=dict)
     task: dict = field(default_factory=dict)
     memory: dict = field(default_factory=dict)
+    energy: dict = field(default_factory=dict)  # source of the joules, or the reason why there are none
     references: list[Reference] = field(default_factory=list)
     train: dict[str, np.ndarray] = field(default_factory=dict)  # columns of one length
     steps_planned: float = float("nan")
@@ -172,7 +173,7 @@ def read(path: Path) -> Run:
                 return run
             run.run_id = str(_plain(f.attrs.get("run_id", path.stem)))
             run.created = str(_plain(f.attrs.get("created", "")))
-            for name in ("meta", "config", "model", "check", "task", "memory"):
+            for name in ("meta", "config", "model", "check", "task", "memory", "energy"):
                 setattr(run, name, _attributes(f, name))
             run.train, run.evals = _columns(f, "train"), _columns(f, "eval")
             run.ops, run.bench = _columns(f, "model/ops"), _columns(f, "bench")
@@ -181,6 +182,8 @@ def read(path: Path) -> Run:
             for rows in (run.train, run.evals):
                 if "step" in rows:  # what the ops declare, up to each row
                     rows["flops"] = rows["step"] * run.flops_per_step()
+            if "joules" in run.train and "step" in run.evals:
+                run.evals["joules"] = np.interp(run.evals["step"], run.train["step"], run.train["joules"])
             table = _columns(f, "task/references")
             if table:
                 rows = zip(table["kind"], table["label"], table["value"], table["source"], strict=True)
