@@ -80,6 +80,13 @@ class Reproduce(Case):
             self.assertEqual(done.returncode, 2, done.stdout)
             self.assertIn(said, done.stderr)
 
+    def test_files_that_a_preset_needs_are_asked_for_before_it_runs(self):
+        done = self.reproduce("s4-text", "--out", self.out)
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("3.3 G tokens each", done.stdout)
+        self.assertIn("text.data_dir", done.stderr)
+        self.assertEqual(list(self.out.glob("*.h5")), [])
+
     def test_incomplete_presets_are_refused(self):
         whole = 'cell = "c", expected = 1, tokens = 1, source = "s", mark = "T", margin = 1, keys = { task = "x" }'
         for old, new, said in (
