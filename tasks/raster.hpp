@@ -72,8 +72,8 @@ inline Raster lanczos(const Raster& from, int w, int h) {
     std::vector<double> weights;
     for (int o = 0; o < out_size; ++o) {
       const double centre = (o + .5) * scale;
-      const int first = std::max(0, static_cast<int>(centre - 3 * stretch + .5));
-      const int last = std::min(in_size, static_cast<int>(centre + 3 * stretch + .5));
+      const int first = std::max(0, static_cast<int>(std::floor(centre - 3 * stretch + .5)));
+      const int last = std::min(in_size, static_cast<int>(std::floor(centre + 3 * stretch + .5)));
       weights.clear();
       double sum = 0;
       for (int i = first; i < last; ++i) weights.push_back(kernel((i - centre + .5) / stretch)), sum += weights.back();
