@@ -26,13 +26,15 @@ inline void draw_line(Raster& to, int x0, int y0, int x1, int y1, int width) {
   };
   if (width <= 1 || (dx == 0 && dy == 0)) {
     const int steps_x = std::abs(dx), steps_y = std::abs(dy), sx = dx < 0 ? -1 : 1, sy = dy < 0 ? -1 : 1;
-    for (int x = x0, y = y0, error = steps_x - steps_y;;) {
+    const int most = std::max(steps_x, steps_y), least = std::min(steps_x, steps_y);
+    for (int x = x0, y = y0, step = 0, error = 2 * least - most; step <= most; ++step, error += 2 * least) {
       set(x, y);
-      if (x == x1 && y == y1) return;
-      const int twice = 2 * error;
-      if (twice > -steps_y) error -= steps_y, x += sx;
-      if (twice < steps_x) error += steps_x, y += sy;
+      const bool both = error >= 0;  // a pixel halfway goes sideways
+      if (both) error -= 2 * most;
+      if (both || steps_x > steps_y) x += sx;
+      if (both || steps_x <= steps_y) y += sy;
     }
+    return;
   }
   const double length = std::hypot(dx, dy), half = (width - 1) / 2.0;
   const double less = std::ceil(half - .5) / length, more = std::floor(half + .5) / length;  // the two sides of an even width differ
@@ -70,8 +72,8 @@ inline Raster lanczos(const Raster& from, int w, int h) {
     std::vector<double> weights;
     for (int o = 0; o < out_size; ++o) {
       const double centre = (o + .5) * scale;
-      const int first = std::max(0, static_cast<int>(centre - 3 * stretch + .5));
-      const int last = std::min(in_size, static_cast<int>(centre + 3 * stretch + .5));
+      const int first = std::max(0, static_cast<int>(std::floor(centre - 3 * stretch + .5)));
+      const int last = std::min(in_size, static_cast<int>(std::floor(centre + 3 * stretch + .5)));
       weights.clear();
       double sum = 0;
       for (int i = first; i < last; ++i) weights.push_back(kernel((i - centre + .5) / stretch)), sum += weights.back();

@@ -144,5 +144,34 @@ class Flops(unittest.TestCase):
         self.assertIsNone(KNOWN["accuracy_flops"].draw([scored(64, 0.8, trained=True)]))
 
 
+class VariantTask(unittest.TestCase):
+    def test_scores_stand_between_ceiling_floor_and_published_values(self):
+        run = scored(256, 0.5, trained=True)
+        run.references = [
+            results.Reference(*r, "somewhere")
+            for r in (
+                ("chance", "guess", 0.1), ("floor", "bag", 0.2), ("floor", "root", 0.361), ("ceiling", "exact", 1.0),
+                ("published", "Mamba", 0.42), ("published", "S5", 0.62),
+            )
+        ]  # fmt: skip
+        canvas = KNOWN["variant_task"].draw([run])
+        said = [t.get_text() for t in canvas.axes[0].texts]
+        for text in ("50.0", "published 42.0", "ceiling", "100.0", "floor", "36.1", "best published", "62.0"):
+            self.assertIn(text, said)
+        run.references = run.references[:1]
+        said = [t.get_text() for t in KNOWN["variant_task"].draw([run]).axes[0].texts]
+        self.assertIn("10.0", said)  # chance where no floor is known
+        self.assertNotIn("best published", said)
+
+    def test_best_is_the_lowest_error(self):
+        runs = [scored(256, 0.4, trained=True), scored(256, 0.1, trained=True)]
+        for run, name in zip(runs, ("mamba", "s5"), strict=True):
+            run.task["metric"], run.config["model.variant"] = "mse", name
+            run.references = [results.Reference("chance", c, v, "s") for c, v in (("constant", 0.5), ("zero", 0.7))]
+        texts = KNOWN["variant_task"].draw(runs).axes[0].texts
+        self.assertEqual([t.get_text() for t in texts if t.get_fontweight() == "bold"][1:], ["0.1"])
+        self.assertIn("0.5", [t.get_text() for t in texts])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -86,7 +86,7 @@ TEST(Pathfinder, GeometryOfTheOriginal) {
   constexpr int n = 400;
   const double errors = 4 * std::sqrt(1.0 / n + 1.0 / 603);
   const pathfinder::Painter painter(pathfinder::level(32, 14), false);
-  Moments y, x, terminal, distance[2];
+  Moments y, x, terminal, distance[2], attempts, distractors;
   std::vector<std::pair<double, bool>> order;
   for (int i = 0; i < n; ++i) {
     Rng rng(7, 1, std::uint64_t(i));
@@ -94,6 +94,7 @@ TEST(Pathfinder, GeometryOfTheOriginal) {
     y.add(s.origin.y), x.add(s.origin.x), terminal.add(s.terminal.y);
     const double d = std::hypot(s.origin.y - s.terminal.y, s.origin.x - s.terminal.x);
     distance[s.connected].add(d);
+    attempts.add(s.attempts), distractors.add(s.distractors);
     order.emplace_back(d, s.connected);
     ASSERT_TRUE(std::min({s.origin.y, s.origin.x, s.terminal.y, s.terminal.x}) >= 0 &&
                 std::max({s.origin.y, s.origin.x, s.terminal.y, s.terminal.x}) < 32);
@@ -106,6 +107,9 @@ TEST(Pathfinder, GeometryOfTheOriginal) {
   EXPECT_NEAR(terminal.deviation(), 8.9, .9);
   EXPECT_NEAR(distance[0].mean(), 12.9, 5 * std::sqrt(2.0) * errors);
   EXPECT_NEAR(distance[1].mean(), 13.3, 5 * std::sqrt(2.0) * errors);
+  // Attempts are geometric, so their deviation is their mean. 350 images of the original had 1.13 distractors.
+  EXPECT_NEAR(attempts.mean(), 310, 310 * errors);
+  EXPECT_NEAR(distractors.mean(), 1.13, distractors.deviation() * 4 * std::sqrt(1.0 / n + 1.0 / 350));
   // The best threshold on the distance, in sample: no shortcut.
   std::sort(order.begin(), order.end());
   int now = 0, best = 0;
@@ -114,6 +118,24 @@ TEST(Pathfinder, GeometryOfTheOriginal) {
     best = std::max(best, std::abs(now));
   }
   EXPECT_LT(.5 + best / (2.0 * n), .60);
+}
+
+// Rooms of the first paddle in the original, with NumPy and OpenCV: 30 of 360 orientations at 32 pixels, 9 first pixels each or 6.
+TEST(Pathfinder, FewOrientationsHaveRoom) {
+  const pathfinder::Painter painter(pathfinder::level(32, 14), false);
+  for (int degree = -180; degree < 180; ++degree) {
+    const Index expected = degree < -150 || degree > -121 ? 0 : degree <= -139 ? 6 : 9;
+    EXPECT_EQ(painter.first_pixels(0, degree), expected) << degree;
+  }
+  int orientations = 0;
+  const pathfinder::Painter larger(pathfinder::level(64, 14), false);
+  for (int degree = -180; degree < 180; ++degree) orientations += larger.first_pixels(0, degree) > 0;
+  EXPECT_EQ(orientations, 95);
+}
+
+TEST(Pathfinder, LargerLevelsShowTheOriginalsPixels) {
+  expect_statistics("pathfinder", {{"size", "64"}}, 30);
+  expect_statistics("pathfinder", {{"size", "128"}}, 30);
 }
 
 TEST(Pathfinder, LevelsModesAndInputs) {
@@ -193,6 +215,10 @@ TEST(Raster, LinesAndReduction) {
   draw_line(thin, 8, 0, 0, 8, 1);
   for (int y = 0; y < 9; ++y)
     for (int x = 0; x < 9; ++x) EXPECT_EQ(thin(x, y) != 0, x + y == 8);
+  Raster steep(3, 5);
+  draw_line(steep, 0, 0, 2, 4, 1);  // halfway pixels go sideways, as Pillow's do
+  for (int y = 0; y < 5; ++y)
+    for (int x = 0; x < 3; ++x) EXPECT_EQ(steep(x, y) != 0, x == (y + 1) / 2);
   Raster flat(12, 12);
   std::fill(flat.pixels.begin(), flat.pixels.end(), std::uint8_t{100});
   for (const std::uint8_t v : lanczos(flat, 5, 5).pixels) EXPECT_EQ(v, 100);
@@ -282,4 +308,9 @@ TEST(Mnist, ReadsIdxFiles) {
     folder.write("t10k-images-idx3-ubyte", content);
     EXPECT_TRUE(mentions(refusal("mnist", folder), part)) << refusal("mnist", folder);
   }
+  folder.write("t10k-images-idx3-ubyte", images(20));
+  std::string beyond = labels(20);
+  beyond[8 + 17] = '\x0a';
+  folder.write("t10k-labels-idx1-ubyte", beyond);
+  EXPECT_TRUE(mentions(refusal("mnist", folder), "offset 25: label 10")) << refusal("mnist", folder);
 }

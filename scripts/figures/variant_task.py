@@ -1,13 +1,36 @@
 """Variant by task.
 
 Final test score of every variant on every task, with the 95 % interval: over seeds where there are several, else over
-test examples.
+test examples. Small below a score: what was published for that mixer. Last lines: ceiling, floor (what a shortcut or a
+guess reaches) and the best published score of the task, where it states them.
 """
 
 from ssmb import style
 from ssmb.series import group, score
 
 ORDER = 5
+SAID = {"attention": ("transformer",), "linear_attention": ("linear attention",), "gru": ("gru-dt",)}  # names in papers
+
+
+def published(series):
+    """The score published for this mixer on this task, at this width where papers state widths; None without one."""
+    run = series.runs[0]
+    names = {run.mixer, *SAID.get(run.mixer, ())}
+    names |= {f"{name}, width {run.config.get('model.d_model')}" for name in names}
+    found = [r.value for r in run.references if r.kind == "published" and r.label.lower() in names]
+    return found[0] if found else None
+
+
+def bounds(run):
+    """Rows below the variants: (what, value), the best of each kind that the task states; the floor may be a guess."""
+    best = max if run.metric == "accuracy" else min
+    values = {
+        kind: [r.value for r in run.references if r.kind == kind]
+        for kind in ("ceiling", "floor", "chance", "published")
+    }
+    floor = values["floor"] or values["chance"]
+    said = {"ceiling": values["ceiling"], "floor": floor, "published": values["published"]}
+    return {what: best(found) for what, found in said.items() if found}
 
 
 def figure(runs):
@@ -16,14 +39,19 @@ def figure(runs):
         return None
     series.sort(key=lambda s: -score(s).value)
     labels, tasks = list(dict.fromkeys(s.label for s in series)), sorted({s.task for s in series})
-    canvas = style.figure(max(4.6, 2.2 + 1.7 * len(tasks)), 0.7 + 0.36 * len(labels))
+    stated = {t: bounds(next(s for s in series if s.task == t).runs[0]) for t in tasks}
+    rows = [what for what in ("ceiling", "floor", "published") if any(what in found for found in stated.values())]
+    canvas = style.figure(max(4.6, 2.2 + 1.7 * len(tasks)), 0.7 + 0.36 * (len(labels) + len(rows)))
     ax = canvas.subplots()
     ax.set_axis_off()
     ax.set_xlim(-1, len(tasks) - 0.5)
-    ax.set_ylim(len(labels) - 0.4, -1.2)
+    ax.set_ylim(len(labels) + len(rows) - 0.4, -1.2)
     for j, task in enumerate(tasks):
         ax.text(j, -0.9, task, ha="center", va="center", fontweight="bold")
-    best = {t: max((s for s in series if s.task == t), key=lambda s: score(s).value) for t in tasks}
+    best = {}
+    for t in tasks:
+        better = max if next(s for s in series if s.task == t).runs[0].metric == "accuracy" else min
+        best[t] = better((s for s in series if s.task == t), key=lambda s: score(s).value)
     for i, label in enumerate(labels):
         ax.axhline(i - 0.5, color=style.GRID, linewidth=0.8)
         colour, marker = style.mark(next(s.mark for s in series if s.label == label))
@@ -39,4 +67,15 @@ def figure(runs):
             ax.text(j, i, f"{s.value * percent:.1f}", ha="right", va="center", fontweight=weight)
             half = (s.high - s.low) / 2 * percent
             ax.text(j + 0.03, i, f" ±{half:.1f}" if half else "", ha="left", va="center", fontsize=8, color=style.FAINT)
+            if (paper := published(one)) is not None:
+                text = f"published {paper * percent:.1f}"
+                ax.text(j, i + 0.33, text, ha="center", va="center", fontsize=6, color=style.FAINT)
+    for i, what in enumerate(rows, len(labels)):
+        ax.axhline(i - 0.5, color=style.GRID, linewidth=0.8)
+        ax.text(-0.88, i, {"published": "best published"}.get(what, what), ha="left", va="center", color=style.FAINT)
+        for j, task in enumerate(tasks):
+            percent = 100 if next(s for s in series if s.task == task).runs[0].metric == "accuracy" else 1
+            value = stated[task].get(what)
+            text = "–" if value is None else f"{value * percent:.1f}"
+            ax.text(j, i, text, ha="center" if value is None else "right", va="center", color=style.FAINT)
     return canvas
