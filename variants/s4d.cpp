@@ -14,7 +14,7 @@ namespace ssm::s4d {
 
 struct S4D final : Variant {
   int d_state = 64, n_ssm = 1;
-  std::string init = "legs", disc = "zoh", dt_transform = "exp", view = "conv";
+  std::string init = "legs", disc = "zoh", dt_transform = "exp", decay = "exp", view = "conv";
   double dt_min = 1e-3, dt_max = 0.1;
   bool bidirectional = false, train_B = true, glu = true;
 
@@ -28,6 +28,8 @@ struct S4D final : Variant {
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
     k("dt_transform", dt_transform, {"exp", "softplus"}).note("how the step is kept positive");
+    k("decay", decay, {"exp", "relu", "none", "fixed"})
+        .note("how Re A is kept negative: -exp, -relu - 1e-4, not at all; fixed: -exp, not trained", "small effect");
     k("train_B", train_B).note("B is trained", "slightly better than fixed");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on", "all published LRA runs");
     k("glu", glu).note("output Linear H->2H with GLU, else H->H");
@@ -35,6 +37,11 @@ struct S4D final : Variant {
   }
   Answer causal() const override { return bidirectional ? Answer::no("s4d.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }
+
+  Answer takes_gaps() const override {
+    if (bidirectional) return Answer::no("s4d.bidirectional reads the times backwards; allowed is false");
+    return view == "scan" ? Answer{} : Answer::no("s4d.view = " + view + " has one kernel for all positions; allowed is scan");
+  }
 
   SsmOptions options() const {
     SsmOptions o;
@@ -46,6 +53,7 @@ struct S4D final : Variant {
     o.dt_max = dt_max;
     o.dt_transform = dt_transform;
     o.disc = disc;
+    o.decay = decay;
     if (init == "legs") {
       const Dplr d = dplr("legs", d_state, true);
       o.lambda = d.lambda;
@@ -62,6 +70,7 @@ struct S4D final : Variant {
   Tensor build(Net& n, Tensor x) override {
     const SsmParams p = declare_ssm(n, x.D(), options(), "s4d");
     const Param D = declare_skip(n, x.D());
+    if (gaps.id >= 0) return ssm_output(n, diag_gap_scan(n, n.as(x, Order::BTD), gaps, p, D), glu);
     if (n.mode == Mode::stream || view == "scan") return ssm_output(n, diag_scan(n, n.as(x, Order::BTD), p, D), glu);
     const Tensor u = n.as(x, Order::BDT);
     return ssm_output(n, fft_conv(n, u, s4d_kernel(n, p, u.T()), D, view == "direct" ? "direct" : "fft"), glu);
@@ -72,8 +81,8 @@ struct S4D final : Variant {
   struct Mode1 {
     Cx A, B;
   };
-  Mode1 discrete(const SsmReader& r, Index h, Index n) const {
-    const double dt = r.delta(h);
+  Mode1 discrete(const SsmReader& r, Index h, Index n, double gap) const {
+    const double dt = gap * r.delta(h);
     const Cx a = r.a(h, n), b = r.b(h, n), z = dt * a;
     if (disc == "zoh") return {std::exp(z), (std::exp(z) - 1.0) / a * b};
     if (disc == "exp_euler") return {std::exp(z), dt * b};
@@ -83,16 +92,17 @@ struct S4D final : Variant {
   void reference(Case& c) const override {
     const bool real = init == "real";
     const Index H = c.D, M = real ? d_state : d_state / 2;
-    const SsmReader r{c, H, M, n_ssm ? n_ssm : H, dt_transform == "softplus", real};
+    const SsmReader r{c, H, M, n_ssm ? n_ssm : H, dt_transform == "softplus", real, decay};
     std::vector<double> y(c.x.size());
     for (Index b = 0; b < c.B; ++b)
       for (Index h = 0; h < H; ++h) {
         const auto at = [&](Index t) { return static_cast<std::size_t>((b * c.T + t) * H + h); };
         for (Index t = 0; t < c.T; ++t) y[at(t)] = c.p("D")[static_cast<std::size_t>(h)] * c.x[at(t)];
         for (Index n = 0; n < M; ++n) {
-          const Mode1 m = discrete(r, h, n);
+          Mode1 m = discrete(r, h, n, 1);
           Cx state = 0;
           for (Index t = 0; t < c.T; ++t) {
+            if (!c.gaps.empty()) m = discrete(r, h, n, c.gap(b, t));
             state = m.A * state + m.B * c.x[at(t)];
             y[at(t)] += 2 * (r.out(0, h, n) * state).real();
           }

@@ -3,7 +3,7 @@
 import numpy as np
 from shared import Call, pair, ssm_layer, ssm_parameters
 
-BUFFERS = ("kernel.B",)
+BUFFERS = ("kernel.B", "kernel.A_real")
 
 
 def discrete(kind: str, lam, B, delta):
