@@ -38,6 +38,7 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
   p.softplus = o.dt_transform == "softplus";
   p.train_B = o.train_B;
   p.disc = o.disc;
+  p.length = n.l_max;
   p.train_decay = o.decay != "fixed";
   if (p.train_decay) p.decay = o.decay;
   p.rank = static_cast<Index>(o.P.size()) / p.M;

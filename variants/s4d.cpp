@@ -23,7 +23,8 @@ struct S4D final : Variant {
     k("d_state", d_state, {4, 16, 64, 256}).range(2, 4096).note("state size N; M = N/2 complex modes", "text tasks 4, images 64");
     k("init", init, {"legs", "lin", "inv", "inv2", "quad", "real", "rand"})
         .note("initial A", "LRA average: legs 84.9; inv as good; lin fails Path-X; real fine on text, worse on signals");
-    k("disc", disc, {"zoh", "bilinear", "exp_euler", "backward_euler"}).note("discretisation", "no significant difference reported");
+    k("disc", disc, {"zoh", "bilinear", "exp_euler", "backward_euler", "dss"})
+        .note("discretisation; dss: zoh whose weights sum to one over l_max, as in DSS", "no significant difference reported");
     k("n_ssm", n_ssm, {1, 0}).range(0, 65536).note("sets of (A,B) shared by the channels, 0: one per channel", "LRA: 1, Pathfinder 0");
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
@@ -40,6 +41,7 @@ struct S4D final : Variant {
 
   Answer takes_gaps() const override {
     if (bidirectional) return Answer::no("s4d.bidirectional reads the times backwards; allowed is false");
+    if (disc == "dss") return Answer::no("s4d.disc = dss sums over even steps; allowed are zoh, bilinear, exp_euler, backward_euler");
     return view == "scan" ? Answer{} : Answer::no("s4d.view = " + view + " has one kernel for all positions; allowed is scan");
   }
 
@@ -85,6 +87,7 @@ struct S4D final : Variant {
     const double dt = gap * r.delta(h);
     const Cx a = r.a(h, n), b = r.b(h, n), z = dt * a;
     if (disc == "zoh") return {std::exp(z), (std::exp(z) - 1.0) / a * b};
+    if (disc == "dss") return {std::exp(z), (std::exp(z) - 1.0) / a * b / (std::exp(static_cast<double>(r.c.l_max) * z) - 1.0)};
     if (disc == "exp_euler") return {std::exp(z), dt * b};
     if (disc == "bilinear") return {(1.0 + z / 2.0) / (1.0 - z / 2.0), dt * b / (1.0 - z / 2.0)};
     return {1.0 / (1.0 - z), dt * b / (1.0 - z)};

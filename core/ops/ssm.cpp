@@ -10,6 +10,7 @@ Disc disc_of(const std::string& name) {
   if (name == "bilinear") return Disc::bilinear;
   if (name == "backward_euler") return Disc::backward_euler;
   if (name == "exp_euler") return Disc::exp_euler;
+  if (name == "dss") return Disc::dss;
   throw std::logic_error("no discretisation is called " + name);
 }
 
@@ -31,7 +32,8 @@ SsmView view_of(const Op& op, const SsmParams& p) {
           p.real,
           p.decay == "exp"    ? Decay::exp
           : p.decay == "relu" ? Decay::relu
-                              : Decay::none};
+                              : Decay::none,
+          p.length};
 }
 
 Index mode_gradients_scratch(const SsmParams& p) {

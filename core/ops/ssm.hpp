@@ -19,7 +19,8 @@ struct SsmParams {
   bool softplus = false;                    // Delta = softplus(inv_dt), else exp
   bool train_B = true, train_decay = true;  // of A_real
   std::string decay = "exp";                // Re a: "exp" -exp(A_real), "relu" -max(A_real, 0) - 1e-4, "none" -A_real
-  std::string disc = "zoh";                 // zoh, bilinear, backward_euler, exp_euler
+  Index length = 0;                         // of "dss": the longest sequence
+  std::string disc = "zoh";                 // zoh, bilinear, backward_euler, exp_euler, dss
   Index rank = 0;                           // of P, S4 only
   bool wide = false;                        // S4 only: the whole kernel in Wide (FouT)
   Param inv_dt, A_real, A_imag;             // (H,1)  (S,M)  (S,M)
@@ -38,7 +39,7 @@ Tensor s4_kernel(Net& n, const SsmParams& p, Index T);
 Tensor s4_step(Net& n, Tensor u, const SsmParams& p, Param D);
 
 using ComplexW = Complex<Wide>;
-enum class Disc : int { zoh, bilinear, backward_euler, exp_euler };
+enum class Disc : int { zoh, bilinear, backward_euler, exp_euler, dss };
 // Throws std::logic_error for an unknown name.
 Disc disc_of(const std::string& name);
 
@@ -52,6 +53,7 @@ struct SsmView {
   Disc disc;
   bool softplus, real;
   Decay decay;
+  Index length;
 
   SSM_FN Wide delta(Index h) const {
     const Wide raw = static_cast<Wide>(inv_dt[h]);
@@ -100,11 +102,15 @@ struct Discrete {
   ComplexW A_z, log_z;       // dA/dz and d(log A)/dz, z = Delta a
   ComplexW gain_a, gain_dt;  // dB/da and dB/dDelta for b = 1
 };
-SSM_FN Discrete discretize(Disc disc, Wide dt, ComplexW a) {
+// dss is zoh over e^{zL} - 1: what the weights of a mode sum to over `length` L positions, for Re a < 0 (variants.md 3.7).
+SSM_FN Discrete discretize(Disc disc, Wide dt, ComplexW a, Index length = 0) {
   const ComplexW z = dt * a, one{1, 0};
-  if (disc == Disc::zoh) {
-    const ComplexW e = cexp(z);
-    return {e, dt * phi1(z), e, one, dt * dt * phi1_slope(z), e};
+  if (disc == Disc::zoh || disc == Disc::dss) {
+    const ComplexW e = cexp(z), gain = dt * phi1(z), gain_a = dt * dt * phi1_slope(z);
+    if (disc == Disc::zoh) return {e, gain, e, one, gain_a, e};
+    const Wide L = static_cast<Wide>(length);
+    const ComplexW sum = cexpm1(L * z), over = one / sum, own = gain * over, slope = L * ((sum + one) * own);
+    return {e, own, e, one, (gain_a - dt * slope) * over, (e - a * slope) * over};
   }
   if (disc == Disc::exp_euler) {
     const ComplexW e = cexp(z);
