@@ -62,7 +62,8 @@ void mimo_reference(Case& c, const MimoLoops& m, const std::string& gate) {
         for (Index n = 0; n < p; ++n) {
           Cx in = 0;
           for (Index h = 0; h < H; ++h) in += m.B[at(n * H + h)] * c.x[at(row * H + h)];
-          state[at(n)] = m.lambda[at(n)] * state[at(n)] + in;
+          const auto [next, gain] = m.at_gap ? m.at_gap(n, c.gap(b, row - b * c.T)) : std::pair<Cx, Cx>{m.lambda[at(n)], 1};
+          state[at(n)] = next * state[at(n)] + gain * in;
         }
         for (Index h = 0; h < H; ++h) {
           Cx sum = 0;

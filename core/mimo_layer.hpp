@@ -25,6 +25,8 @@ struct MimoLoops {
   std::vector<std::complex<double>> lambda, B;
   std::vector<std::vector<std::complex<double>>> C;
   double scale = 1;
+  // Uneven times: lambda and the gain of B of mode n at Case::gap; lambda above is not read then.
+  std::function<std::pair<std::complex<double>, std::complex<double>>(Index n, double gap)> at_gap;
 };
 void mimo_reference(Case& c, const MimoLoops& m, const std::string& gate);
 

@@ -4,6 +4,8 @@
 #include <charconv>
 
 #include "error.hpp"
+#include "ops/gaps.hpp"
+#include "ops/strided_conv.hpp"
 
 namespace ssm {
 
@@ -23,8 +25,11 @@ void ModelConfig::knobs(Knobs& k) {
   k("tie_dropout", tie_dropout).note("one dropout mask per sequence and channel, the same at all t");
   k("pooling", pooling, {"auto", "mean", "last", "first"}).note("how positions become one vector; auto: the task's");
   k("mask", mask, {"pool-only", "full"}).note("where padding is masked; pool-only is the published behaviour");
-  k("frontend", frontend, {"none"}).any_text().note("patch:N joins N positions of a real-valued input into one");
+  k("frontend", frontend, {"none"})
+      .any_text()
+      .note("of a real-valued input: patch:N joins N positions into one, conv:width/stride takes every stride-th of a causal convolution");
   k("bidirectional", bidirectional, {"no", "sum", "concat"}).note("a second mixer on the reversed sequence");
+  k("gaps", gaps, {"even", "given"}).note("time between positions: all alike, or the task's, over their mean (s4d, s5, mamba; pendulum)");
   k("embed_deviation", embed_deviation, {0.02, 1}).range(0, 100).note("standard deviation of the token embedding");
 }
 
@@ -95,12 +100,7 @@ Model::Model(const ModelConfig& c, const TaskInfo& task, const VariantKnobs& kno
     layers = parse_layers(config.layers);
   }
   if (config.pooling == "auto") config.pooling = info.pooling;
-  if (config.frontend != "none") {
-    if (config.frontend.rfind("patch:", 0) != 0) throw BadInput("model.frontend = '" + config.frontend + "': allowed is none or patch:N");
-    if (info.features == 0)
-      throw BadInput("model.frontend = '" + config.frontend + "' needs a task with real-valued input; this one has tokens");
-    patch_ = positive(config.frontend.substr(6), "model.frontend");
-  }
+  if (config.frontend != "none") read_frontend();
   if (config.l_max == 0) config.l_max = static_cast<int>((info.max_length + patch_ - 1) / patch_);
   for (std::size_t i = 0; i < layers.size(); ++i)
     for (auto* list : {&variants_, &reverse_}) {
@@ -110,6 +110,31 @@ Model::Model(const ModelConfig& c, const TaskInfo& task, const VariantKnobs& kno
       variant->depth = static_cast<int>(layers.size());
       list->push_back(std::move(variant));
     }
+  check_gaps();
+}
+
+void Model::read_frontend() {
+  const std::string& text = config.frontend;
+  const bool patch = text.rfind("patch:", 0) == 0, conv = text.rfind("conv:", 0) == 0;
+  const std::size_t cut = text.find('/');
+  if (!patch && (!conv || cut == std::string::npos))
+    throw BadInput("model.frontend = '" + text + "': allowed is none, patch:N or conv:width/stride");
+  if (info.features == 0) throw BadInput("model.frontend = '" + text + "' needs a task with real-valued input; this one has tokens");
+  patch_ = positive(text.substr(patch ? 6 : cut + 1), "model.frontend");
+  if (!conv) return;
+  window_ = positive(text.substr(5, cut - 5), "model.frontend");
+  if (window_ < patch_) throw BadInput("model.frontend = '" + text + "': a stride beyond the width leaves positions out");
+}
+
+void Model::check_gaps() const {
+  if (config.gaps == "even") return;
+  const std::string given = "model.gaps = given: ";
+  if (info.time_feature < 0) throw BadInput(given + "this task gives no times between positions; allowed is even");
+  if (config.frontend != "none") throw BadInput(given + "model.frontend = " + config.frontend + " joins positions; allowed is none");
+  if (config.bidirectional != "no")
+    throw BadInput(given + "model.bidirectional = " + config.bidirectional + " reads the times backwards; allowed is no");
+  for (std::size_t i = 0; i < layers.size(); ++i)
+    if (const Answer a = variants_[i]->takes_gaps(); !a.yes) throw BadInput(given + layers[i] + ": " + a.reason);
 }
 
 Answer Model::causal() const {
@@ -123,7 +148,7 @@ Answer Model::streams() const {
   if (const Answer a = causal(); !a.yes) return a;
   if (info.target == Target::pairs) return Answer::no("a pair of sequences is not a stream");
   if (info.from_one_vector) return Answer::no("all labels are read after the last position");
-  if (patch_ > 1) return Answer::no("model.frontend = " + config.frontend + " joins positions");
+  if (patch_ > 1 || window_ > 1) return Answer::no("model.frontend = " + config.frontend + " joins positions");
   for (std::size_t i = 0; i < layers.size(); ++i)
     if (const Answer a = variants_[i]->streams(); !a.yes) return Answer::no(layers[i] + ": " + a.reason);
   return {};
@@ -175,7 +200,10 @@ Tensor Model::block(Net& n, Tensor x, std::size_t i) {
 
 Tensor Model::build(Net& n) {
   Tensor x = info.features == 0 ? embedding(n, info.vocab, n.D, "embed", config.embed_deviation)
+             : window_          ? strided_conv(n, window_, patch_, info.features, n.D, "embed")
                                 : patch_embedding(n, patch_, info.features, n.D, "embed");
+  const Tensor gaps = config.gaps == "given" ? time_gaps(n, info.features, info.time_feature, info.mean_gap) : Tensor{};
+  for (const auto& variant : variants_) variant->gaps = gaps;
   bool pre = false;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::size_t first = n.ops().size();

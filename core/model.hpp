@@ -27,8 +27,9 @@ struct ModelConfig {
   bool tie_dropout = false;  // one mask per (sequence, channel), the same at all t
   std::string pooling = "auto";
   std::string mask = "pool-only";    // or "full": padding is zeroed after every block, as well
-  std::string frontend = "none";     // "patch:N" for tasks with features
+  std::string frontend = "none";     // for tasks with features: "patch:N", "conv:width/stride"
   std::string bidirectional = "no";  // "sum": f(x) + rev f'(rev x); "concat": W [f(x); rev f'(rev x)]
+  std::string gaps = "even";         // "given": the task's times between positions multiply the time steps of the mixers
   double embed_deviation = 1;        // token embedding ~ N(0, deviation^2)
   void knobs(Knobs& k);
 };
@@ -88,12 +89,14 @@ class Model {
   Params params;
 
  private:
+  void read_frontend();
+  void check_gaps() const;
   Tensor block(Net& n, Tensor x, std::size_t i);
   Tensor mix(Net& n, Tensor x, std::size_t i);
   Tensor residual(Net& n, Tensor x, const std::string& norm_kind, const std::string& place, const std::string& norm_name,
                   const std::function<Tensor(Tensor)>& f);
   std::vector<std::unique_ptr<Variant>> variants_, reverse_;
-  Index patch_ = 1;
+  Index patch_ = 1, window_ = 0;  // window_: width of a strided convolution, 0: none
 };
 
 }  // namespace ssm

@@ -38,6 +38,9 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
   p.softplus = o.dt_transform == "softplus";
   p.train_B = o.train_B;
   p.disc = o.disc;
+  p.length = n.l_max;
+  p.train_decay = o.decay != "fixed";
+  if (p.train_decay) p.decay = o.decay;
   p.rank = static_cast<Index>(o.P.size()) / p.M;
 
   const double lo = std::log(o.dt_min), hi = std::log(o.dt_max);
@@ -48,7 +51,8 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
   };
   std::vector<double> re, im;
   for (const Cx& l : o.lambda) {
-    re.push_back(std::log(std::max(-l.real(), 1e-4)));
+    const double rate = std::max(-l.real(), 1e-4);
+    re.push_back(p.decay == "exp" ? std::log(rate) : p.decay == "relu" ? rate - 1e-4 : rate);
     im.push_back(std::max(std::abs(l.imag()), 1e-4));
   }
   const auto tiled = [](const std::vector<double>& v) -> Init {
@@ -57,7 +61,7 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
   const std::vector<Cx> B = o.B.empty() ? std::vector<Cx>(at(p.M), 1) : o.B;
   const Index parts = p.real ? 1 : 2;
   p.inv_dt = n.param("kernel.inv_dt", {H, 1}, step, ssm_group());
-  p.A_real = n.param("kernel.A_real", {p.S, p.M}, tiled(re), ssm_group());
+  p.A_real = n.param("kernel.A_real", {p.S, p.M}, tiled(re), ssm_group(), p.train_decay);
   if (!p.real) p.A_imag = n.param("kernel.A_imag", {p.S, p.M}, o.A_imag ? o.A_imag : tiled(im), ssm_group());
   p.B = n.param("kernel.B", {1, p.S, p.M, parts}, repeated(B, p.real), ssm_group(), p.train_B);
   p.C = n.param("kernel.C", {p.kernels, H, p.M, parts}, init::normal(p.real ? 1 : std::sqrt(0.5)));
@@ -103,7 +107,9 @@ double SsmReader::delta(Index h) const {
 }
 Cx SsmReader::a(Index h, Index n) const {
   const Index i = h % S * M + n;
-  return {-std::exp(c.p("kernel.A_real")[at(i)]), real ? 0 : -c.p("kernel.A_imag")[at(i)]};
+  const double raw = c.p("kernel.A_real")[at(i)];
+  const double re = decay == "relu" ? -std::max(raw, 0.0) - 1e-4 : decay == "none" ? -raw : -std::exp(raw);
+  return {re, real ? 0 : -c.p("kernel.A_imag")[at(i)]};
 }
 Cx SsmReader::b(Index h, Index n) const {
   const auto& v = c.p("kernel.B");

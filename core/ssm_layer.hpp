@@ -13,9 +13,9 @@ struct SsmOptions {
   Index n_ssm = 1;  // sets of (A, B) shared by channels; 0: one per channel
   bool bidirectional = false, real = false, train_B = true;
   double dt_min = 1e-3, dt_max = 0.1;
-  std::string dt_transform = "exp", disc = "zoh";
-  std::vector<std::complex<double>> lambda, B, P;  // (M), (M) or empty for ones, (rank,M)
-  Init A_imag;                                     // instead of -Im lambda
+  std::string dt_transform = "exp", disc = "zoh", decay = "exp";  // decay: as in SsmParams, or "fixed": "exp" that is not trained
+  std::vector<std::complex<double>> lambda, B, P;                 // (M), (M) or empty for ones, (rank,M)
+  Init A_imag;                                                    // instead of -Im lambda
 };
 // Declares kernel.{inv_dt, A_real, A_imag, B, C, P} for H channels. Real parts of lambda are clamped to <= -1e-4 and imaginary parts to
 // <= -1e-4, as the published code does. Throws BadInput when n_ssm does not divide H; `variant` names the culprit.
@@ -33,6 +33,7 @@ struct SsmReader {
   const Case& c;
   Index H, M, S;
   bool softplus, real;
+  std::string decay = "exp";
   double delta(Index h) const;
   std::complex<double> a(Index h, Index n) const, b(Index h, Index n) const, p(Index rank, Index h, Index n) const;
   std::complex<double> out(Index kernel, Index h, Index n) const;

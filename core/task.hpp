@@ -64,6 +64,8 @@ struct TaskInfo {
   int features = 0;                 // real inputs per position; 0 when the input is tokens
   int classes = 0;                  // labels, or regression outputs
   int max_length = 0;               // longest sequence the present settings can give
+  int time_feature = -1;            // the feature that is the time since the position before (0 at padding), -1: none
+  double mean_gap = 1;              // its mean
   std::string pooling = "mean";     // "mean", "last", "first": the task's own default for the head
   bool from_one_vector = false;     // positions: a two-layer decoder reads all labels of a sequence from the pooled vector
   std::string metric = "accuracy";  // "accuracy", "mse", or "bits" (bits per label)

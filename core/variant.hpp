@@ -29,14 +29,17 @@ struct Case {
   Index B = 1, T = 1, D = 1, l_max = 1;
   std::vector<double> x;     // (B,T,D)
   std::vector<int> lengths;  // (B); all T unless said
+  std::vector<double> gaps;  // (B,T), as Variant::gaps; empty: 1
   HostParams params;         // by local name: "in_proj.weight"
   std::vector<double> y;     // (B,T,D), to be filled
 
   const std::vector<double>& p(const std::string& name) const { return params.at(name); }
+  double gap(Index b, Index t) const { return gaps.empty() ? 1 : gaps[static_cast<std::size_t>(b * T + t)]; }
 };
 
 struct Variant {
   int layer = 0, depth = 1;  // place in the stack and its height, set by the model before build()
+  Tensor gaps;               // (B,T): factors of the time step at every position, without a gradient; absent (id -1): 1. Set likewise
 
   virtual ~Variant() = default;
   virtual std::string about() const = 0;  // one line for `list`
@@ -45,6 +48,7 @@ struct Variant {
   virtual void reference(Case& c) const = 0;
   virtual Answer causal() const { return {}; }
   virtual Answer streams() const { return {}; }
+  virtual Answer takes_gaps() const { return Answer::no("it has no time step that could differ between positions"); }
   virtual Block block() const { return {}; }
 };
 

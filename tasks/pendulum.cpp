@@ -5,7 +5,7 @@
 //   features (50, 577): a 24 x 24 picture, 0..1, faded into noise for stretches of time, and the time since the last kept stamp in stamps
 //   values (50, 2): sin and cos of theta - pi at every kept stamp
 //
-// After pendulum_generation.py of Continuous-Recurrent-Units. Time steps are an input channel; no step size is handed to the models.
+// After pendulum_generation.py of Continuous-Recurrent-Units. Time steps are an input channel, and what model.gaps = given takes.
 #include "generated.hpp"
 #include "pixels.hpp"
 #include "raster.hpp"
@@ -34,6 +34,8 @@ struct Pendulum final : GeneratedTask {
     out.classes = 2;
     out.max_length = kept;
     out.metric = "mse";
+    out.time_feature = side * side;
+    out.mean_gap = 1.96;
     out.about = "sine and cosine of a pendulum's angle from noisy pictures at irregular times (CRU, S5)";
     out.references = {{"chance", "best constant", .429, "2,000 sequences of an independent program"},
                       {"floor", "the true value of 5 stamps ago", .027, "20,000 sequences of an independent program"},

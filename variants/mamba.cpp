@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/gaps.hpp"
 #include "variant.hpp"
 
 namespace ssm::mamba {
@@ -37,6 +38,7 @@ struct Mamba final : Variant {
     k("dt_scale", dt_scale, {0.1, 1}).range(1e-3, 100).note("scale of the initial projection to delta");
   }
   Block block() const override { return {"rms", "pre", 0}; }
+  Answer takes_gaps() const override { return {}; }
 
   Index rank(Index D) const { return dt_rank > 0 ? dt_rank : (D + 15) / 16; }
 
@@ -81,6 +83,7 @@ struct Mamba final : Variant {
       if (select_C) in.C = *part++;
     }
     SelectiveScanOptions s;
+    if (gaps.id >= 0) in.raw = stretch_steps(n, in.raw, gaps, E, s.bias_name, bias_init());
     s.d_state = N;
     s.A_log_init = A_log_init();
     s.bias_init = bias_init();
@@ -94,12 +97,12 @@ struct Mamba final : Variant {
   }
 
   void reference(Case& c) const override {
-    for (Index b = 0; b < c.B; ++b) sequence(c, c.x.data() + b * c.T * c.D, c.y.data() + b * c.T * c.D);
+    for (Index b = 0; b < c.B; ++b) sequence(c, b, c.x.data() + b * c.T * c.D, c.y.data() + b * c.T * c.D);
   }
 
   static double silu(double v) { return v / (1 + std::exp(-v)); }
 
-  void sequence(const Case& c, const double* h, double* out) const {
+  void sequence(const Case& c, Index b, const double* h, double* out) const {
     const Index E = expand * c.D, R = rank(c.D), N = d_state, w = d_conv, wide = gate ? 2 * E : E;
     const Index columns = (select_delta ? R : 0) + (select_B ? N : 0) + (select_C ? N : 0);
     std::vector<double> xz(static_cast<std::size_t>(c.T * wide)), u(E), parts(columns), state(E * N, 0.0), y(E);
@@ -116,7 +119,7 @@ struct Mamba final : Variant {
       for (Index e = 0; e < E; ++e) {
         double raw = c.p("dt_proj.bias")[e];
         for (Index k = 0; select_delta && k < R; ++k) raw += c.p("dt_proj.weight")[e * R + k] * parts[k];
-        const double delta = raw > 20 ? raw : std::log1p(std::exp(raw));
+        const double delta = c.gap(b, t) * (raw > 20 ? raw : std::log1p(std::exp(raw)));
         y[e] = c.p("D")[e] * u[e];
         for (Index k = 0; k < N; ++k) {
           const Index i = e * N + k;

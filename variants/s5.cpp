@@ -27,7 +27,8 @@ std::vector<double> pairs(const std::vector<Cx>& z) {
 struct S5 final : Variant {
   int d_state = 64, blocks = 8;
   double dt_min = 1e-3, dt_max = 0.1;
-  std::string disc = "zoh", C_init = "trunc_standard_normal", dt = "vector", activation = "half_glu1", opt_config = "standard";
+  std::string init = "legs", disc = "zoh", C_init = "trunc_standard_normal", dt = "vector", activation = "half_glu1",
+              opt_config = "standard";
   std::string param = "continuous", view = "chunked";
   bool bidirectional = false, clip_eigs = false;
 
@@ -35,6 +36,7 @@ struct S5 final : Variant {
   void knobs(Knobs& k) override {
     k("d_state", d_state, {16, 64, 256}).range(2, 65536).note("state size P; P/2 complex modes", "LRA runs use 16 to 384");
     k("blocks", blocks, {1, 8}).range(1, 32768).note("copies J of the spectrum of size P/J", "LRA runs use 3 to 16");
+    k("init", init, {"legs", "antisymmetric"}).note("initial A of a block: HiPPO-LegS, or a random skew matrix - 1/2");
     k("disc", disc, {"zoh", "bilinear"}).note("discretisation");
     k("param", param, {"continuous", "discrete"}).note("parameters are Lambda, B and a step, or what these are in discrete time at first");
     k("dt", dt, {"vector", "scalar"}).note("a step size per mode, or one");
@@ -52,6 +54,11 @@ struct S5 final : Variant {
   Answer causal() const override { return bidirectional ? Answer::no("s5.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }
 
+  Answer takes_gaps() const override {
+    if (bidirectional) return Answer::no("s5.bidirectional reads the times backwards; allowed is false");
+    return param == "continuous" ? Answer{} : Answer::no("s5.param = discrete has no time step; allowed is continuous");
+  }
+
   Index size() const { return d_state / blocks; }  // of a block
   Index modes() const { return d_state / 2; }
   void check() const {
@@ -61,24 +68,48 @@ struct S5 final : Variant {
                    std::to_string(2 * blocks * ((d_state - 1) / (2 * blocks) + 1)));
   }
 
+  // The eigenbasis of a block at the start. All blocks have the same.
+  using Basis = std::function<const Eigenbasis&(const Draw&)>;
+  Basis basis(const std::string& matrix) const {
+    if (init == "legs") return [e = eigenbasis(hippo("legs", size()))](const Draw&) -> const Eigenbasis& { return e; };
+    struct Made {
+      std::uint64_t seed = 0;
+      Eigenbasis e;
+    };
+    return [N = size(), stream = hash_name(matrix), made = std::make_shared<Made>()](const Draw& draw) -> const Eigenbasis& {
+      if (made->e.lambda.empty() || made->seed != draw.seed) *made = {draw.seed, eigenbasis(skew(Draw{draw.seed, stream}, N))};
+      return made->e;
+    };
+  }
+  // Entries of deviation 1 below the diagonal, their negatives above it, -1/2 on it.
+  static Hippo skew(const Draw& draw, Index N) {
+    Hippo h;
+    h.N = N;
+    h.A.assign(at(N * N), -0.5);
+    for (Index i = 0; i < N; ++i)
+      for (Index k = 0; k < i; ++k) h.A[at(k * N + i)] = -(h.A[at(i * N + k)] = draw.normal(i * N + k));
+    return h;
+  }
+
   // Lambda_bar and the factor of B (ZOH) that mode k starts with, and Lambda and 1 where a step size is a parameter.
   struct Start {
     Cx lambda, gain;
   };
-  std::function<Start(const Draw&, Index)> starts(const Eigenbasis& e, const std::string& step) const {
+  std::function<Start(const Draw&, Index)> starts(const Basis& e, const std::string& step) const {
     const Index M = size() / 2;
     const double low = std::log(dt_min), high = std::log(dt_max);
     const bool keep = param == "continuous", one = dt == "scalar";
     return [=, stream = hash_name(step)](const Draw& draw, Index k) -> Start {
-      const Cx a = e.lambda[at(k % M)], z = std::exp(Draw{draw.seed, stream}.uniform(one ? 0 : k, low, high)) * a;
+      const Cx a = e(draw).lambda[at(k % M)], z = std::exp(Draw{draw.seed, stream}.uniform(one ? 0 : k, low, high)) * a;
       return keep ? Start{a, 1} : Start{std::exp(z), (std::exp(z) - 1.0) / a};
     };
   }
 
   // B (p,H): V^H B0, B0 real with deviation 1/sqrt(P).
-  Init B_init(const Eigenbasis& e, Index H, const std::function<Start(const Draw&, Index)>& start) const {
+  Init B_init(const Basis& basis_of, Index H, const std::function<Start(const Draw&, Index)>& start) const {
     const Index P = d_state, N = size(), M = N / 2;
     return whole([=](const Draw& draw) {
+      const Eigenbasis& e = basis_of(draw);
       std::vector<Cx> B(at(P / 2 * H));
       for (Index row = 0; row < P; ++row)
         for (Index h = 0; h < H; ++h) {
@@ -90,11 +121,12 @@ struct S5 final : Variant {
     });
   }
   // C (H,p): C0 V, C0 (H,P) complex; complex_normal is drawn as it is.
-  Init C_values(const Eigenbasis& e, Index H) const {
+  Init C_values(const Basis& basis_of, Index H) const {
     if (C_init == "complex_normal") return init::normal(std::sqrt(0.5));
     const Index P = d_state, N = size(), M = N / 2;
     const double fan_in = static_cast<double>(C_init == "lecun_normal" ? H * P : P);
     return whole([=](const Draw& draw) {
+      const Eigenbasis& e = basis_of(draw);
       std::vector<Cx> C(at(H * P / 2));
       for (Index h = 0; h < H; ++h)
         for (Index row = 0; row < P; ++row) {
@@ -109,7 +141,7 @@ struct S5 final : Variant {
   Tensor build(Net& n, Tensor u) override {
     check();
     const Index H = u.D();
-    const Eigenbasis e = eigenbasis(hippo("legs", size()));
+    const Basis e = basis(n.full("A"));
     const auto start = starts(e, n.full("log_step"));
     const Group outer = opt_config == "noBCdecay" ? ssm_group() : Group{};
     const Group inner = opt_config == "BandCdecay"       ? Group{"ssm_decay", 1, 1e-3, true}
@@ -129,23 +161,32 @@ struct S5 final : Variant {
     s.C = {{C, {}, row, 0}};
     if (bidirectional) s.C.push_back({row == s.p ? n.param("C2", {H, row, 2}, C_values(e, H), outer) : C, {}, row, row - s.p});
     const Param D = n.param("D", {H}, init::normal(1), outer);
-    return gelu_gate(n, mimo_scan(n, n.as(u, Order::BTD), mimo_system(n, s), D, view), activation);
+    u = n.as(u, Order::BTD);
+    if (gaps.id < 0) return gelu_gate(n, mimo_scan(n, u, mimo_system(n, s), D, view), activation);
+    s.kind = "pole";
+    return gelu_gate(n, mimo_gap_scan(n, u, gaps, mimo_system(n, s), D, disc), activation);
   }
 
   void reference(Case& c) const override {
     const Index p = modes(), H = c.D;
+    const bool discrete = param == "discrete";
+    // Lambda_bar and the gain of B of mode k at `gap` times its step.
+    const auto mode = [this, &c, discrete](Index k, double gap) -> std::pair<Cx, Cx> {
+      const double re = c.p("Lambda_re")[at(k)], step = discrete ? 0 : gap * std::exp(c.p("log_step")[at(dt == "scalar" ? 0 : k)]);
+      const Cx a(clip_eigs && !discrete ? std::min(re, -1e-4) : re, c.p("Lambda_im")[at(k)]), z = step * a;
+      if (discrete) return {a, 1};
+      if (disc == "zoh") return {std::exp(z), (std::exp(z) - 1.0) / a};
+      return {(1.0 + z / 2.0) / (1.0 - z / 2.0), step / (1.0 - z / 2.0)};
+    };
     MimoLoops m;
     m.scale = 2;
+    if (!c.gaps.empty()) m.at_gap = mode;
     for (Index k = 0; k < p; ++k) {
-      const bool discrete = param == "discrete";
-      const double re = c.p("Lambda_re")[at(k)], step = discrete ? 0 : std::exp(c.p("log_step")[at(dt == "scalar" ? 0 : k)]);
-      const Cx a(clip_eigs && !discrete ? std::min(re, -1e-4) : re, c.p("Lambda_im")[at(k)]), z = step * a;
-      const Cx next = disc == "zoh" ? std::exp(z) : (1.0 + z / 2.0) / (1.0 - z / 2.0);
-      const Cx gain = disc == "zoh" ? (std::exp(z) - 1.0) / a : step / (1.0 - z / 2.0);
-      m.lambda.push_back(discrete ? a : next);
+      const auto [next, gain] = m.at_gap ? std::pair<Cx, Cx>{1, 1} : mode(k, 1);
+      m.lambda.push_back(next);
       for (Index h = 0; h < H; ++h) {
         const double* b = &c.p("B")[at(2 * (k * H + h))];
-        m.B.push_back((discrete ? Cx(1) : gain) * Cx(b[0], b[1]));
+        m.B.push_back(gain * Cx(b[0], b[1]));
       }
     }
     const bool wide = bidirectional && C_init == "complex_normal";

@@ -22,6 +22,7 @@ struct ComplexParam {
 //   "stable_exp"  lambda = exp(-e^a + i e^b)
 //   "exp"         lambda = exp(-a + ib)
 //   "re_im"       lambda = a + ib              in these three gain = e^c, or 1 without c
+//   "pole"        Lambda = a + ib itself and Delta = exp(c), for mimo_gap_scan, which discretises; gain = 1
 struct MimoParams {
   Index p = 0, H = 0;
   std::string kind = "step", disc = "zoh";
@@ -33,7 +34,7 @@ struct MimoParams {
 };
 
 struct MimoSystem {
-  Tensor lambda;  // (4,p): real and imaginary parts, then what rounding to Real took from each
+  Tensor lambda;  // (4,p): real and imaginary parts, then what rounding to Real took from each; "pole": Lambda, then Delta and its rest
   Tensor B;       // (2p,H): real rows, then imaginary rows
   Tensor C;       // (H,2p) or (H,4p): scale Re C and -scale Im C of each direction
 };
@@ -42,5 +43,8 @@ MimoSystem mimo_system(Net& n, const MimoParams& p);
 // y (B,T,H) from u (B,T,H). D (H). Step carries 2p numbers.
 // views: "chunked", pieces of time side by side with the states at their ends corrected; "sequential".
 Tensor mimo_scan(Net& n, Tensor u, const MimoSystem& system, Param D, const std::string& view);
+// The same at uneven times: position t steps by gaps_t Delta, discretised by `disc`; one direction, kind "pole". gaps (B,T), without a
+// gradient. It has one view, from the first position to the last.
+Tensor mimo_gap_scan(Net& n, Tensor u, Tensor gaps, const MimoSystem& system, Param D, const std::string& disc);
 
 }  // namespace ssm

@@ -11,6 +11,7 @@
 #include "lib/reduce.hpp"
 #include "math.hpp"
 #include "ops/mimo.hpp"
+#include "ops/mimo_gaps.hpp"
 
 namespace ssm::mimo_scan_op {
 
@@ -122,18 +123,31 @@ struct Fill {
 
 struct MimoScan final : Op {
   MimoSystem m;
-  Tensor u, x, y;
+  Tensor u, x, y, gaps;
+  Disc disc = Disc::zoh;
   Param D;
   State carried;
-  Scratch carry, dx, parts, sums, skips;
+  Scratch carry, dx, parts, sums, skips, inputs;
   Index p, H, S, rows, chunk, chunks, directions;
 
-  MimoScan(Net& net, Tensor u_, const MimoSystem& system, Param skip, bool chunked)
-      : Op(net), m(system), u(in(u_, save)), D(skip), p(system.lambda.last()), H(u_.D()), S(system.C.last()), rows(u_.rows()) {
+  // gaps_ absent (id -1): even steps
+  MimoScan(Net& net, Tensor u_, const MimoSystem& system, Param skip, bool chunked, Tensor gaps_ = {}, Disc disc_ = Disc::zoh)
+      : Op(net),
+        m(system),
+        u(in(u_, save)),
+        gaps(gaps_),
+        disc(disc_),
+        D(skip),
+        p(system.lambda.last()),
+        H(u_.D()),
+        S(system.C.last()),
+        rows(u_.rows()) {
     if (u.order != Order::BTD || u.rank != 3 || m.B.last() != H)
       throw std::logic_error("mimo_scan takes (B,T,H) and a system of H channels");
     for (const Tensor t : {m.lambda, m.B, m.C}) in(t, save);
+    if (uneven()) in(gaps, save);
     directions = S / (2 * p);
+    if (uneven() && directions > 1) throw std::logic_error("mimo_gap_scan goes one way");
     chunk = chunked ? kChunk : u.T();
     chunks = (u.T() + chunk - 1) / chunk;
     y = out(u, drop);
@@ -143,14 +157,21 @@ struct MimoScan final : Op {
     if (n.mode == Mode::stream && directions > 1) throw std::logic_error("mimo_scan: two directions cannot stream");
     if (n.mode != Mode::train) return;
     dx = scratch(rows * S);
-    parts = scratch(directions * u.B() * chunks * 2 * p);
+    parts = scratch(uneven() ? u.B() * 3 * p : directions * u.B() * chunks * 2 * p);
+    if (uneven()) inputs = scratch(rows * 2 * p);
     sums = scratch(std::max(gemm_sum_scratch(2 * p, H, rows, 1), gemm_sum_scratch(H, S, rows, 1)));
     skips = scratch(sum_columns_scratch(rows, H));
   }
-  const char* name() const override { return "mimo_scan"; }
+  const char* name() const override { return uneven() ? "mimo_gap_scan" : "mimo_scan"; }
+  bool uneven() const { return gaps.id >= 0; }
 
   // Direction 0 runs forth; an adjoint runs the other way.
   void sweep(const Run& r, Index direction, bool adjoint, const Real* from, Index from_row, Real* to) {
+    if (uneven()) {
+      GapSweep g{v(m.lambda), v(gaps), from, to, nullptr, nullptr, nullptr, nullptr, u.T(), p, disc};
+      if (adjoint) g.seen = v(x), g.in = v(inputs), g.parts = v(parts);
+      return launch("ssm::mimo_gaps", r, u.B() * p, g);
+    }
     Sweep s{};
     s.lambda = v(m.lambda);
     s.from = from;
@@ -192,6 +213,10 @@ struct MimoScan final : Op {
     const Real* a = v(m.lambda);
     const Index P = p;
     gemm(r, false, true, rows, 2 * p, H, 1, v(u), H, v(m.B), H, 0, X, S);
+    if (uneven()) {
+      launch("ssm::mimo_gap_step", r, rows * p, GapSweep{a, v(gaps), X, X, nullptr, nullptr, nullptr, state_, 1, p, disc});
+      return outputs(r);
+    }
     launch(
         "ssm::mimo_step", r, rows * p, KOKKOS_LAMBDA(const Index i) {
           const Index b = i / P, k = i - b * P;
@@ -210,19 +235,22 @@ struct MimoScan final : Op {
     Real *L = v(dx), *dD = d(D);
     gemm(r, false, false, rows, S, H, 1, dY, H, v(m.C), S, 0, L, S);
     sum_of(r, H, S, dY, H, v(x), S, g(m.C));
+    if (uneven()) gemm(r, false, true, rows, 2 * p, H, 1, U, H, v(m.B), H, 0, v(inputs), 2 * p);
     for (Index q = 0; q < directions; ++q) sweep(r, q, true, L + q * 2 * p, S, L + q * 2 * p);
     if (directions == 2)
       each_row(
           "ssm::mimo_both", r, rows, 2 * p,
           KOKKOS_LAMBDA(const Index row, const Index k) { L[row * wide + k] += L[row * wide + 2 * P + k]; });
     const Real* part = v(parts);
-    launch(
-        "ssm::mimo_dlambda", r, 2 * p, KOKKOS_LAMBDA(const Index k) {
-          Wide sum = 0;
-          for (Index q = 0; q < all; ++q) sum += static_cast<Wide>(part[q * 2 * P + k]);
-          dlambda(k, static_cast<Real>(sum));
-          dlambda(2 * P + k, static_cast<Real>(sum));
-        });
+    if (uneven()) add_pole_gradients(r, part, u.B(), p, dlambda);
+    else
+      launch(
+          "ssm::mimo_dlambda", r, 2 * p, KOKKOS_LAMBDA(const Index k) {
+            Wide sum = 0;
+            for (Index q = 0; q < all; ++q) sum += static_cast<Wide>(part[q * 2 * P + k]);
+            dlambda(k, static_cast<Real>(sum));
+            dlambda(2 * P + k, static_cast<Real>(sum));
+          });
     sum_of(r, 2 * p, H, L, S, U, H, g(m.B));
     each_row(
         "ssm::mimo_du", r, rows, H, KOKKOS_LAMBDA(const Index row, const Index h) { du(row * width + h, skip[h] * dY[row * width + h]); });
@@ -251,8 +279,9 @@ struct MimoScan final : Op {
     const double places = static_cast<double>(rows), h = static_cast<double>(H), s = static_cast<double>(S), w = 2 * static_cast<double>(p);
     const double gemms = 2 * h * (w + s) + 2 * h, scans = 8 * s, real = sizeof(Real),
                  weights = real * static_cast<double>(m.B.size() + m.C.size());
-    return {{places * (gemms + scans), 0, real * places * (2 * h + s) + weights},
-            {places * (2 * gemms + 2 * scans), 0, real * places * (3 * h + s) + 2 * weights}};
+    const double steps = uneven() ? 40 * s : 0, exps = uneven() ? places * 3 * s / 2 : 0;  // e^z, sin, cos of every mode
+    return {{places * (gemms + scans + steps), exps, real * places * (2 * h + s) + weights},
+            {places * (2 * gemms + 2 * scans + 2 * steps), exps, real * places * (3 * h + s) + 2 * weights}};
   }
 };
 
@@ -262,6 +291,9 @@ namespace ssm {
 
 Tensor mimo_scan(Net& n, Tensor u, const MimoSystem& system, Param D, const std::string& view) {
   return n.add<mimo_scan_op::MimoScan>(u, system, D, view == "chunked");
+}
+Tensor mimo_gap_scan(Net& n, Tensor u, Tensor gaps, const MimoSystem& system, Param D, const std::string& disc) {
+  return n.add<mimo_scan_op::MimoScan>(u, system, D, false, gaps, disc_of(disc));
 }
 
 }  // namespace ssm

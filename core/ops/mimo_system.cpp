@@ -6,12 +6,13 @@
 
 namespace ssm::mimo_system_op {
 
-enum class Kind : int { step, stable_exp, exp, re_im };
+enum class Kind : int { step, stable_exp, exp, re_im, pole };
 Kind kind_of(const std::string& name) {
   if (name == "step") return Kind::step;
   if (name == "stable_exp") return Kind::stable_exp;
   if (name == "exp") return Kind::exp;
   if (name == "re_im") return Kind::re_im;
+  if (name == "pole") return Kind::pole;
   throw std::logic_error("no kind of modes is called " + name);
 }
 
@@ -33,15 +34,17 @@ struct Modes {
   SSM_FN ComplexW lambda(Index n) const {
     const Wide x = read(a, n), y = read(b, n);
     if (kind == Kind::step) return discretize(disc, delta(n), pole(n)).A;
+    if (kind == Kind::pole) return pole(n);
     if (kind == Kind::stable_exp) return cexp(ComplexW{-::exp(x), ::exp(y)});
     return kind == Kind::exp ? cexp(ComplexW{-x, y}) : ComplexW{x, y};
   }
   SSM_FN ComplexW gain(Index n) const {
     if (kind == Kind::step) return discretize(disc, delta(n), pole(n)).gain;
-    return {c ? ::exp(read(c, n)) : 1, 0};
+    return {c && kind != Kind::pole ? ::exp(read(c, n)) : 1, 0};
   }
-  // sum: conj(B~) dB over the channels.
-  SSM_FN ModeGrad gradient(Index n, ComplexW dlambda, ComplexW sum) const {
+  // sum: conj(B~) dB over the channels. ddelta: of a pole.
+  SSM_FN ModeGrad gradient(Index n, ComplexW dlambda, ComplexW sum, Wide ddelta) const {
+    if (kind == Kind::pole) return {clipped(n) ? 0 : dlambda.re, dlambda.im, delta(n) * ddelta};
     if (kind == Kind::step) {
       const Wide dt = delta(n);
       const ComplexW pole_n = pole(n);
@@ -114,8 +117,10 @@ struct System final : Op {
           const Real re = static_cast<Real>(l.re), im = static_cast<Real>(l.im);
           L[k] = re;
           L[P + k] = im;
-          L[2 * P + k] = static_cast<Real>(l.re - static_cast<Wide>(re));
-          L[3 * P + k] = static_cast<Real>(l.im - static_cast<Wide>(im));
+          const Wide step = m.kind == Kind::pole ? m.delta(k) : 0;
+          const Real near = static_cast<Real>(step);
+          L[2 * P + k] = m.kind == Kind::pole ? near : static_cast<Real>(l.re - static_cast<Wide>(re));
+          L[3 * P + k] = static_cast<Real>(m.kind == Kind::pole ? step - static_cast<Wide>(near) : l.im - static_cast<Wide>(im));
         });
     each_row(
         "ssm::mimo_B", r, P, H, KOKKOS_LAMBDA(const Index k, const Index h) {
@@ -151,7 +156,7 @@ struct System final : Op {
             const ComplexW x{static_cast<Wide>(b.re[i]), static_cast<Wide>(b.im[i])};
             sum = sum + conj(x) * ComplexW{static_cast<Wide>(dBd[k * H + h]), static_cast<Wide>(dBd[(P + k) * H + h])};
           }
-          const ModeGrad g = m.gradient(k, {static_cast<Wide>(dL[k]), static_cast<Wide>(dL[P + k])}, sum);
+          const ModeGrad g = m.gradient(k, {static_cast<Wide>(dL[k]), static_cast<Wide>(dL[P + k])}, sum, static_cast<Wide>(dL[2 * P + k]));
           da[k] += static_cast<Real>(g.a);
           db_[k] += static_cast<Real>(g.b);
           dsteps[k] = static_cast<Real>(g.c);

@@ -24,7 +24,7 @@ struct Rnn final : Op {
   Tensor x, y, slots, c;
   Index B, T, I, H;
   Param W, U, bias_x, bias_h, h0, c0;
-  Scratch packed, da, dcarry, dh0, sums, parts, from_state;
+  Scratch turned, da, dcarry, dh0, sums, parts, from_state;
   State h, cell, started;
 
   Rnn(Net& net, Tensor x_, const RnnOptions& o, Index hidden, const std::string& layer)
@@ -46,7 +46,7 @@ struct Rnn final : Op {
       started = state(1);
     }
     if (n.mode == Mode::stream) from_state = scratch(B * G * H);
-    else packed = scratch(G * H * H);
+    else turned = scratch(G * H * H);
     if (n.mode != Mode::train) return;
     da = scratch(B * T * kSlots * H);
     dcarry = scratch(B * H);
@@ -61,7 +61,7 @@ struct Rnn final : Op {
     Sequences s{};
     s.slots = v(slots), s.y = v(y), s.carry = Cell::kOwnCarry ? v(c) : v(y);
     s.h0 = h0.id < 0 ? nullptr : v(h0), s.c0 = c0.id < 0 ? nullptr : v(c0);
-    s.packed = v(packed), s.U = v(U), s.bias = v(bias_h);
+    s.U = v(U), s.turned = v(turned), s.bias = v(bias_h);
     s.T = T, s.H = H;
     return s;
   }
@@ -83,7 +83,11 @@ struct Rnn final : Op {
 
   void forward(const Run& r) override {
     from_input(r);
-    launch_lanes("ssm::rnn_pack", r, 1, H, Pack{v(U), v(packed), H, static_cast<int>(G)});
+    const Index rows = G * H, channels = H;
+    const Real* from = v(U);
+    Real* to = v(turned);
+    launch(
+        "ssm::rnn_turn", r, rows * H, KOKKOS_LAMBDA(const Index i) { to[i] = from[i % rows * channels + i / rows]; });
     walk("ssm::rnn", r, B, T, H, Forward<Cell>{sequences()});
   }
 

@@ -48,54 +48,41 @@ struct GruCell {
   }
 };
 
-// Recurrent weights (gates H, H) in the order in which Forward reads them: per group of lanes (H, gates, lanes) on a CPU, (H, gates, H) else.
-SSM_FN Index packed_group(Index first, Index H, int gates) { return kOnHost ? first * gates * H : first; }
-struct Pack {
-  const Real* U;
-  Real* packed;
-  Index H;
-  int gates;
-
-  template <int W>
-  KOKKOS_FUNCTION void run(Index, Index c) const {
-    Real* to = packed + packed_group(c, H, gates);
-    const Index step = kOnHost ? W : H;
-    for (Index k = 0; k < H; ++k)
-      for (int g = 0; g < gates; ++g)
-        for (int l = 0; l < W; ++l) to[(k * gates + g) * step + l] = U[(g * H + c + l) * H + k];
-  }
-};
-
 struct Sequences {
-  Real *slots, *y, *carry;       // (B,T,4H), (B,T,H), (B,T,H): c, or y again
-  const Real *h0, *c0, *packed;  // (H) or null: zero
-  const Real *U, *bias;          // (gates H, H), (gates H)
+  Real *slots, *y, *carry;        // (B,T,4H), (B,T,H), (B,T,H): c, or y again
+  const Real *h0, *c0;            // (H) or null: zero
+  const Real *U, *turned, *bias;  // (gates H, H), its transpose, (gates H)
   Index T, H;
 };
 
+// Lanes of one visit, in groups: enough sums at once to hide how long each takes.
+constexpr int kGroups = kOnHost ? 4 : 1;
+
 template <class Cell>
 struct Forward {
-  static constexpr int kGroups = 1;  // groups of lanes of one visit
   Sequences s;
 
   // Position t of R sequences from b on, W channels from c on. `slots` holds what the input gives to the gates.
   template <int R, int W>
   KOKKOS_FUNCTION void visit(Index b, Index t, Index c) const {
     constexpr int G = Cell::kGates;
-    const Index H = s.H, step = kOnHost ? W : H;
+    const Index H = s.H;
     Real u[G][R][W];
-    for (int g = 0; g < G; ++g)
-      for (int r = 0; r < R; ++r)
-        for (int l = 0; l < W; ++l) u[g][r][l] = s.bias[g * H + c + l];
     const Real* before[R];
     for (int r = 0; r < R; ++r) before[r] = t > 0 ? s.y + ((b + r) * s.T + t - 1) * H : s.h0;
-    const Real* p = s.packed + packed_group(c, H, G);
-    for (Index k = 0; before[0] && k < H; ++k)
-      for (int g = 0; g < G; ++g, p += step)
+    for (int g = 0; g < G; ++g) {
+      Real sum[R][W];
+      for (int r = 0; r < R; ++r)
+        for (int l = 0; l < W; ++l) sum[r][l] = s.bias[g * H + c + l];
+      const Real* p = s.turned + g * H + c;
+      for (Index k = 0; before[0] && k < H; ++k)
         for (int r = 0; r < R; ++r) {
           const Real h = before[r][k];
-          for (int l = 0; l < W; ++l) u[g][r][l] += h * p[l];
+          for (int l = 0; l < W; ++l) sum[r][l] += h * p[k * G * H + l];
         }
+      for (int r = 0; r < R; ++r)
+        for (int l = 0; l < W; ++l) u[g][r][l] = sum[r][l];
+    }
     for (int r = 0; r < R; ++r) {
       const Index row = (b + r) * s.T + t;
       Real *slots = s.slots + row * kSlots * H + c, *y = s.y + row * H + c, *carry = s.carry + row * H + c;
@@ -117,7 +104,6 @@ struct Forward {
 
 template <class Cell>
 struct Backward {
-  static constexpr int kGroups = kOnHost ? 4 : 1;
   Sequences s;
   const Real* dy;
   Real *da, *dcarry, *dh0;  // (B,T,4H), (B,H); dh0 (B,H) where the start is a parameter
@@ -204,7 +190,7 @@ struct Walk {
   }
   template <int R>
   void run(Index b) const {
-    constexpr Index wide = K::kGroups * kLanes;
+    constexpr Index wide = kGroups * kLanes;
     for (Index i = 0; i < visits; ++i) {
       Index c = 0;
       for (; c + wide <= H; c += wide) kernel.template visit<R, wide>(b, i, c);

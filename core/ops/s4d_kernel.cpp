@@ -30,7 +30,7 @@ struct Forward {
       Real re[kLanes][kRun], im[kLanes][kRun];
       ComplexW W[2][kLanes], E[kLanes];
       for (int l = 0; l < lanes; ++l) {
-        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, n0 + l));
+        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, n0 + l), view.length);
         const ComplexW B = 2.0 * (d.gain * view.b(s, n0 + l));
         ComplexW p{1, 0};
         for (int i = 0; i < kRun; ++i) {
@@ -122,7 +122,7 @@ struct Backward {
     Discrete d[W];
     Wide ar[W], ai[W], er[W], ei[W];  // A, and A^64
     for (int l = 0; l < W; ++l) {
-      d[l] = discretize(view.disc, view.delta(h), view.a(s, n0 + l));
+      d[l] = discretize(view.disc, view.delta(h), view.a(s, n0 + l), view.length);
       ar[l] = d[l].A.re, ai[l] = d[l].A.im;
       er[l] = 1, ei[l] = 0;
     }

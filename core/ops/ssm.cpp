@@ -10,6 +10,7 @@ Disc disc_of(const std::string& name) {
   if (name == "bilinear") return Disc::bilinear;
   if (name == "backward_euler") return Disc::backward_euler;
   if (name == "exp_euler") return Disc::exp_euler;
+  if (name == "dss") return Disc::dss;
   throw std::logic_error("no discretisation is called " + name);
 }
 
@@ -28,7 +29,11 @@ SsmView view_of(const Op& op, const SsmParams& p) {
           static_cast<int>(p.rank),
           disc_of(p.disc),
           p.softplus,
-          p.real};
+          p.real,
+          p.decay == "exp"    ? Decay::exp
+          : p.decay == "relu" ? Decay::relu
+                              : Decay::none,
+          p.length};
 }
 
 Index mode_gradients_scratch(const SsmParams& p) {
@@ -38,7 +43,8 @@ Index mode_gradients_scratch(const SsmParams& p) {
 void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wide* parts) {
   const SsmView view = view_of(op, p);
   const Index width = kModeGrads + 2 * p.rank;
-  Real *dA_real = op.d(p.A_real), *dA_imag = p.real ? nullptr : op.d(p.A_imag), *dB = p.train_B ? op.d(p.B) : nullptr;
+  Real *dA_real = p.train_decay ? op.d(p.A_real) : nullptr, *dA_imag = p.real ? nullptr : op.d(p.A_imag),
+       *dB = p.train_B ? op.d(p.B) : nullptr;
   Real *dP = p.rank ? op.d(p.P) : nullptr, *dinv_dt = op.d(p.inv_dt);
   // Channels of the set that mode i / width belongs to, and what the c-th of them adds.
   const auto sharing = KOKKOS_LAMBDA(const Index i) {
@@ -52,7 +58,7 @@ void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wi
   const auto put = KOKKOS_LAMBDA(const Index i, const Wide sum) {
     const Index mode = i / width, k = i - mode * width;
     const Real g = static_cast<Real>(sum);
-    if (k == 0) dA_real[mode] += g;
+    if (k == 0 && dA_real) dA_real[mode] += g;
     if (k == 1 && dA_imag) dA_imag[mode] += g;
     if ((k == 2 || k == 3) && dB && !(view.real && k == 3)) dB[view.real ? mode : 2 * mode + k - 2] += g;
     if (k > 4) dP[((k - 5) / 2 * view.S * view.M + mode) * 2 + (k - 5) % 2] += g;

@@ -3,13 +3,15 @@
 import numpy as np
 from shared import Call, pair, ssm_layer, ssm_parameters
 
-BUFFERS = ("kernel.B",)
+BUFFERS = ("kernel.B", "kernel.A_real")
 
 
-def discrete(kind: str, lam, B, delta):
+def discrete(kind: str, lam, B, delta, longest=0):
     z = lam * delta[:, None]
     if kind == "zoh":
         return np.exp(z), B * np.expm1(z) / lam
+    if kind == "dss":
+        return np.exp(z), B * np.expm1(z) / (lam * np.expm1(z * longest))
     if kind == "exp_euler":
         return np.exp(z), B * delta[:, None]
     if kind == "bilinear":
@@ -21,7 +23,7 @@ def discrete(kind: str, lam, B, delta):
 
 def forward(c: Call):
     delta, lam, B = ssm_parameters(c)
-    A, B = discrete(c.disc, lam, B, delta)
+    A, B = discrete(c.disc, lam, B, delta, c.l_max)
     C = c.p["kernel.C"]
     C = pair(C) if C.shape[-1] == 2 else C[..., 0] + 0j  # (kernels, H, M)
     powers = A[:, :, None] ** np.arange(c.x.shape[1])

@@ -103,10 +103,11 @@ def ssm_layer(c: Call, kernels):
 def ssm_parameters(c: Call):
     """Per channel: delta (H), lambda and B (H, M) complex, as S4 and S4D store them."""
     H, n_sets = c.x.shape[2], c.p["kernel.A_real"].shape[0]
-    raw = c.p["kernel.inv_dt"].reshape(-1)
-    delta = softplus(raw) if c.dt_transform == "softplus" else np.exp(raw)
+    step = c.p["kernel.inv_dt"].reshape(-1)
+    delta = softplus(step) if c.dt_transform == "softplus" else np.exp(step)
     sets = np.arange(H) % n_sets
-    lam = -np.exp(c.p["kernel.A_real"]) + 0j
+    raw, decay = c.p["kernel.A_real"], c.knobs.get("decay", "exp")
+    lam = {"relu": -np.maximum(raw, 0) - 1e-4, "none": -raw}.get(decay, -np.exp(raw)) + 0j
     if "kernel.A_imag" in c.p:
         lam = lam - 1j * c.p["kernel.A_imag"]
     B = c.p["kernel.B"][0]
