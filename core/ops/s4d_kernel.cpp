@@ -70,7 +70,7 @@ void polar_modes(const Run& r, const SsmView& view, Polar* modes) {
   launch(
       "ssm::s4d_modes", r, view.H * view.M, KOKKOS_LAMBDA(const Index i) {
         const Index h = i / view.M, m = i - h * view.M, s = h % view.S;
-        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, m));
+        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, m), view.length);
         const ComplexW B = 2.0 * (d.gain * view.b(s, m));
         Polar& to = modes[i];
         constexpr Wide per_turn = 0.15915494309189533577, log2e = 1.4426950408889634074;
