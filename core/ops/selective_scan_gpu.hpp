@@ -201,7 +201,7 @@ void forward_states(const Run& r, const Inputs& p, Index B, const Cut& cut, Real
   Real *ends = cut.segments > 1 ? p.work : nullptr, *steps = ends ? ends + B * cut.segments * p.E * p.N : nullptr;
   if (ends) {
     launch_cut<8>("ssm::selective_scan_ends", r, cut, B,
-                   ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, nullptr, ends, steps});
+                  ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, nullptr, ends, steps});
     carry(r, p, B, cut.segments, false, steps, ends);
   }
   launch_cut<8>("ssm::selective_scan", r, cut, B, ForwardCut<S, kB, kC>{p, cut.groups, cut.segments, cut.length, y, ends, steps});
