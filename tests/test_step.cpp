@@ -24,7 +24,9 @@ void register_variant(const std::string& name) {
     const Watched after = watched();
     EXPECT_EQ(after.allocations, before.allocations) << "allocations through Kokkos in five steps, the last of " << last_allocation();
     EXPECT_EQ(after.fences, before.fences) << "fences in five steps";
-    if (kOnHost) EXPECT_EQ(news_made() - before_news, 0) << "operator new in five steps";  // a GPU's libraries have their own
+    if (kOnHost) {
+      EXPECT_EQ(news_made() - before_news, 0) << "operator new in five steps";  // a GPU's libraries have their own
+    }
   });
   add_test("step_" + name, "plan_is_what_is_allocated", [=] {
     const Index before = watched().bytes;
