@@ -6,6 +6,7 @@
 //   });
 #pragma once
 #include "each.hpp"
+#include "team_capture.hpp"
 
 namespace ssm {
 
@@ -43,7 +44,7 @@ struct Row {
 
 template <class F>
 void launch_rows(const char* label, const Run& r, Index rows, const F& f) {
-  fits<F>();
+  fits_team<F>();
   constexpr int kRows = 4;  // rows of one team
   if (rows == 0) return;
   const RowPolicy policy(r.exec.space, static_cast<int>((rows + kRows - 1) / kRows), kRows, 32);

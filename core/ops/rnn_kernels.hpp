@@ -2,6 +2,7 @@
 #pragma once
 #include "launch.hpp"
 #include "lib/each.hpp"
+#include "lib/team_capture.hpp"
 #include "math.hpp"
 #include "tensor.hpp"
 
@@ -172,7 +173,7 @@ struct Walk {
 };
 template <class K>
 void walk(const char* label, const Run& r, Index B, Index visits, Index H, const K& kernel) {
-  fits<Walk<K>>();
+  fits_team<Walk<K>>();
   const int threads = static_cast<int>(H < 512 ? (H + 31) / 32 * 32 : 512);
   Kokkos::parallel_for(kernel_name(label), WalkPolicy(r.exec.space, static_cast<int>(B), threads), Walk<K>{kernel, visits, H});
 }
