@@ -2,8 +2,8 @@
 //
 //   S~_t = e^{g_t} S_{t-1}     e_t = v_t - S~_t^T k_t     S_t = S~_t + beta_t k_t e_t^T     y_t = scale S_t^T q_t      S (K,V) per head
 //
-// backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end. CUDA keeps them, and the errors, in
-// the chunked view of heads that fit on chip.
+// backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end. CUDA keeps them, and the errors,
+// in the chunked view of heads that fit on chip.
 #include "launch.hpp"
 #include "ops.hpp"
 #if defined(KOKKOS_ENABLE_CUDA)

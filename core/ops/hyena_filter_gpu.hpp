@@ -1,7 +1,7 @@
 // hyena_filter_gpu.hpp - the dense layers of hyena_filter.cpp on a GPU: a block has kAtOnce steps, a thread one unit at some of them.
 //
-// Weights pass through on-chip memory, what a layer gives the next stays there. At T 1024 and 64 units 128 blocks, each 3 x 32768 products
-// and 3 x 512 sines in double: a few us at 64 a clock; the loads of weights, 40 KiB a block, take as long again.
+// Weights pass through on-chip memory, what a layer gives the next stays there. At T 1024 and 64 units: 128 blocks of 3 x 32768 products and
+// 3 x 512 sines in double, 5 us at 64 a clock. Measured, H200: 37 us forward, 25 back; what remains is waiting for weights layer by layer.
 #pragma once
 #include "lib/launch_shared.hpp"
 #include "ops/hyena_filter_kernels.hpp"

@@ -1,4 +1,4 @@
-// hyena_filter_kernels.hpp - the dense layers of hyena_filter.cpp, neighbouring steps in the lanes: the form for a CPU, and what all forms are told.
+// hyena_filter_kernels.hpp - the dense layers of hyena_filter.cpp with neighbouring steps in the lanes, for a CPU, and what every form is told.
 #pragma once
 #include "launch.hpp"
 #include "math.hpp"
