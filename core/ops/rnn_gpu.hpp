@@ -57,20 +57,26 @@ struct Held {
   }
 };
 
-// Numbers of the next visits on their way to the chip. What a thread asks for only itself reads, so that no barrier is needed.
-template <int kThreads, int kValues>
+// Numbers of the next visits on their way to the chip. The two lanes of a channel ask for half of them each and read all.
+template <int kWide, int kValues>
 struct Ahead {
-  static constexpr int kVisits = 4, kReals = kVisits * kValues * kThreads;
+  static constexpr int kEarly = 3, kRow = kWide + 8;  // visits between asking and reading; the pad keeps the halves in different banks
+  static constexpr int kReals = (kEarly + 1) * kValues * kRow;
   Real* memory;
 
-  __device__ Ahead(Real* memory_, int thread) : memory(memory_ + thread) {}
-  __device__ Real* at(Index visit, int value) const { return memory + ((static_cast<int>(visit) % kVisits) * kValues + value) * kThreads; }
+  __device__ Ahead(Real* memory_, int channel) : memory(memory_ + channel) {}
+  __device__ Real* at(Index visit, int value) const {
+    return memory + (static_cast<unsigned>(visit) % (kEarly + 1) * kValues + static_cast<unsigned>(value)) * kRow;
+  }
   __device__ void ask(Index visit, int value, const Real* from) const {
     const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(at(visit, value)));
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(sizeof(Real)) : "memory");
   }
-  // Of the visits asked for, all but the last kVisits - 1 have come.
-  __device__ static void wait() { gpu_tile::copies_wait<kVisits - 1>(); }
+  // All that both lanes asked for kEarly visits ago has come.
+  __device__ static void wait() {
+    gpu_tile::copies_wait<kEarly>();
+    __syncwarp();
+  }
 };
 
 // Four lanes share two channels: lane q holds their weights for the channels 16 j + 4 q .. + 3 of h, and then the gates of channel q / 2.
@@ -78,7 +84,7 @@ template <class Cell, int kWide>
 struct HeldForward {
   static constexpr int G = Cell::kGates, kThreads = 2 * kWide, kBlocks = 1, kRows = 2 * G, kChunks = kWide / 16;
   using Weights = Held<kThreads, kRows * kChunks>;
-  using Inputs = Ahead<kThreads, G>;
+  using Inputs = Ahead<kWide, kSlots>;
   static constexpr std::size_t kBytes = sizeof(Real) * (2 * kWide + Weights::kReals + Inputs::kReals);
   Sequences s;
 
@@ -89,7 +95,7 @@ struct HeldForward {
     const Index own = live ? c : H - 1;  // channels beyond H go along, with weights of zero
     Real* state = memory;                // (2,kWide): h of the step before, h of this one
     Weights w(memory + 2 * kWide, thread);
-    const Inputs inputs(memory + 2 * kWide + Weights::kReals, thread);
+    const Inputs inputs(memory + 2 * kWide + Weights::kReals, c);
 #pragma unroll
     for (int j = 0; j < kChunks; ++j)
 #pragma unroll
@@ -110,18 +116,17 @@ struct HeldForward {
     Real carry = start ? start[own] : Real(0);
     if (even) state[c] = s.h0 && live ? s.h0[c] : Real(0);
 
-    Real *slots = s.slots + b * T * kSlots * H + own, *y = s.y + b * T * H + own, *to_carry = s.carry + b * T * H + own;
-    const auto ask = [&](Index t) {
-#pragma unroll
-      for (int g = 0; g < G; ++g)
-        if (t < T) inputs.ask(t, g, slots + (t * kSlots + g) * H);
+    const int half = even ? 0 : 2;  // each of the two lanes of a channel fetches and writes two slots
+    Real *slots = s.slots + (b * T * kSlots + half) * H + own, *to = (even ? s.y : s.carry) + b * T * H + own;
+    const auto ask = [&](Index t, const Real* from) {
+      if (t < T) inputs.ask(t, half, from), inputs.ask(t, half + 1, from + H);
       gpu_tile::copies_end();
     };
-    for (Index t = 0; t < Inputs::kVisits - 1; ++t) ask(t);
+    for (Index t = 0; t < Inputs::kEarly; ++t) ask(t, slots + t * kSlots * H);
     __syncthreads();
 
-    for (Index t = 0; t < T; ++t) {
-      ask(t + Inputs::kVisits - 1);
+    for (Index t = 0; t < T; ++t, slots += kSlots * H, to += H) {
+      ask(t + Inputs::kEarly, slots + Inputs::kEarly * kSlots * H);
       const Four* before = reinterpret_cast<const Four*>(state + t % 2 * kWide) + q;
       Real part[kRows] = {};
 #pragma unroll
@@ -145,11 +150,9 @@ struct HeldForward {
       if (even) state[(t + 1) % 2 * kWide + c] = next.h;
       __syncthreads();
       if (!live) continue;
-      Real* to = slots + (t * kSlots + (even ? 0 : 2)) * H;
-      to[0] = even ? next.slot[0] : next.slot[2];
-      to[H] = even ? next.slot[1] : next.slot[3];
-      if (even) y[t * H] = next.h;
-      else if (Cell::kOwnCarry) to_carry[t * H] = next.carry;
+      slots[0] = even ? next.slot[0] : next.slot[2];
+      slots[H] = even ? next.slot[1] : next.slot[3];
+      if (even || Cell::kOwnCarry) *to = even ? next.h : next.carry;
     }
   }
 };

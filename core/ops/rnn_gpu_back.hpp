@@ -11,7 +11,7 @@ struct HeldBackward {
   static constexpr int G = Cell::kGates, kThreads = 2 * kWide, kBlocks = 1, kRows = 4, kChunks = G * kWide / 32;
   static constexpr int kBefore = kSlots, kDy = kSlots + 1;  // what a visit asks for beside the slots
   using Weights = Held<kThreads, kRows * kChunks>;
-  using Inputs = Ahead<kThreads, kSlots + 2>;
+  using Inputs = Ahead<kWide, kSlots + 2>;
   static constexpr std::size_t kBytes = sizeof(Real) * (2 * G * kWide + Weights::kReals + Inputs::kReals);
   Sequences s;
   const Real* dy;
@@ -24,7 +24,7 @@ struct HeldBackward {
     const Index own = live ? c : H - 1;
     Real* later = memory;  // (2,G,kWide): gradients of the gates, of the later step and of this one
     Weights w(memory + 2 * G * kWide, thread);
-    const Inputs inputs(memory + 2 * G * kWide + Weights::kReals, thread);
+    const Inputs inputs(memory + 2 * G * kWide + Weights::kReals, c);
 #pragma unroll
     for (int j = 0; j < kChunks; ++j)
 #pragma unroll
@@ -40,26 +40,26 @@ struct HeldBackward {
     w.keep();
     for (int i = thread; i < G * kWide; i += kThreads) later[i] = 0;
 
-    const Real *slots = s.slots + b * T * kSlots * H + own, *carry = s.carry + b * T * H + own, *from_y = dy + b * T * H + own;
+    // Each of the two lanes of a channel fetches and writes two slots; one fetches the carry of the step before, the other dy.
+    const int half = even ? 0 : 2;
+    const Index last = b * T + T - 1, back = kSlots * H;
+    const Real *slots = s.slots + (last * kSlots + half) * H + own, *third = (even ? s.carry - H : dy) + last * H + own;
+    Real* to = da + (last * kSlots + half) * H + own;
     const Real* start = Cell::kOwnCarry ? s.c0 : s.h0;
-    Real* to = da + b * T * kSlots * H + own;
-    const auto ask = [&](Index visit) {
+    const auto ask = [&](Index visit, Index early) {
       const Index t = T - 1 - visit;
-#pragma unroll
-      for (int g = 0; g < kSlots; ++g)
-        if (t >= 0) inputs.ask(visit, g, slots + (t * kSlots + g) * H);
-      if (t > 0) inputs.ask(visit, kBefore, carry + (t - 1) * H);
-      if (t >= 0) inputs.ask(visit, kDy, from_y + t * H);
+      if (t >= 0) inputs.ask(visit, half, slots - early * back), inputs.ask(visit, half + 1, slots - early * back + H);
+      if (t > (even ? 0 : -1)) inputs.ask(visit, even ? kBefore : kDy, third - early * H);
       gpu_tile::copies_end();
     };
-    for (Index visit = 0; visit < Inputs::kVisits - 1; ++visit) ask(visit);
-    Real now = carry[(T - 1) * H], carried = 0;
+    for (Index visit = 0; visit < Inputs::kEarly; ++visit) ask(visit, visit);
+    Real now = s.carry[last * H + own], carried = 0;
     __syncthreads();
 
     const Index visits = dh0 ? T + 1 : T;
-    for (Index visit = 0; visit < visits; ++visit) {
+    for (Index visit = 0; visit < visits; ++visit, slots -= back, third -= H, to -= back) {
       const Index t = T - 1 - visit;
-      ask(visit + Inputs::kVisits - 1);
+      ask(visit + Inputs::kEarly, Inputs::kEarly);
       const Four* from = reinterpret_cast<const Four*>(later + visit % 2 * G * kWide) + q;
       Real part[kRows] = {};
 #pragma unroll
@@ -68,10 +68,10 @@ struct HeldBackward {
 #pragma unroll
         for (int row = 0; row < kRows; ++row) w.multiply(j * kRows + row, a, part[row]);
       }
-      Real half[2];
+      Real two[2];
 #pragma unroll
-      for (int i = 0; i < 2; ++i) half[i] = (q & 4 ? part[i + 2] : part[i]) + shuffle_xor(q & 4 ? part[i] : part[i + 2], 4);
-      Real dh = (q & 2 ? half[1] : half[0]) + shuffle_xor(q & 2 ? half[0] : half[1], 2);
+      for (int i = 0; i < 2; ++i) two[i] = (q & 4 ? part[i + 2] : part[i]) + shuffle_xor(q & 4 ? part[i] : part[i + 2], 4);
+      Real dh = (q & 2 ? two[1] : two[0]) + shuffle_xor(q & 2 ? two[0] : two[1], 2);
       dh += shuffle_xor(dh, 1);
       if (t < 0) {
         if (live && even) dh0[b * H + c] = dh + (Cell::kOwnCarry ? Real(0) : carried), dcarry[b * H + c] = carried;
@@ -91,9 +91,8 @@ struct HeldBackward {
       next[even ? kWide : (G - 1) * kWide] = right;
       __syncthreads();
       if (!live) continue;
-      Real* place = to + (t * kSlots + (even ? 0 : 2)) * H;
-      place[0] = left;
-      place[H] = right;
+      to[0] = left;
+      to[H] = right;
     }
   }
 };
