@@ -1,8 +1,8 @@
 // dplr_scan_gpu.hpp - dplr_scan.cpp on a GPU: one lane per mode, L neighbouring lanes per channel, 32 / L channels of a head per warp.
 //
-// The chain from step to step binds: two sums over the modes (log2 L exchanges each, about 25 cycles an exchange) and the products between
-// them, near 250 cycles for 8 modes. Inputs of the next kBatch steps are fetched during these; outputs of kBatch steps are summed over the
-// lanes together, which costs one exchange a step instead of log2 L. Warps need no barrier. Backward is in dplr_scan_gpu_back.hpp.
+// The chain from step to step binds: two sums over the modes, log2 L exchanges each, and the products between them. Inputs of the next kBatch
+// steps are fetched during these; outputs of kBatch steps are summed over the lanes together, which costs one exchange a step instead of
+// log2 L. Warps need no barrier. Backward is in dplr_scan_gpu_back.hpp.
 #pragma once
 #include "lib/warp.hpp"
 #include "ops/dplr_scan_kernels.hpp"
