@@ -11,6 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 MODES = ("eager", "compile", "graph", "compile_graph")
+# What all modes of a comparison are told
 SAME = ("batch", "length", "d_model", "depth", "threads", "mlp", "mamba_scan", "precision", "every", "device", "budget")
 
 
@@ -18,26 +19,25 @@ class Peer:
     """One variant in one mode. What it cannot do is a reason in `failed`, never an exception."""
 
     def __init__(self, variant: str, mode: str, vocab: int, classes: int, a: Namespace):
-        self.mode, self.failed, self.facts = mode, "", {}
+        self.mode, self.failed, self.facts, self.process = mode, "", {}, None
         self.seconds: list[float] = []
         self.memory: dict[str, int] = {}
         script = Path(__file__).with_name("torch_step.py")
-        words = [str(a.peer_python), str(script), variant, "--mode", mode, "--vocab", str(vocab)]
-        words += ["--classes", str(classes)]
+        self.words = [str(a.peer_python), str(script), variant, "--mode", mode, "--vocab", str(vocab)]
+        self.words += ["--classes", str(classes)]
         for key in SAME:
-            words += [f"--{key.replace('_', '-')}", str(getattr(a, key))]
+            self.words += [f"--{key.replace('_', '-')}", str(getattr(a, key))]
+
+    def start(self, compilers: int) -> None:
         self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - open as long as the process
-        # Many of these set themselves up at the same time: a pool of compilers in each would be too many.
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, start_new_session=True,
-            env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
+            start_new_session=True, env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": str(compilers)},
         )  # fmt: skip
 
-    def ready(self, deadline: float) -> bool:
-        """Waits until time.monotonic() is `deadline` for the first answer; False: failed says why."""
-        if not self.facts and not self.failed:
-            self.facts = self._answer(deadline, "not ready")
-        return not self.failed
+    def wait(self, deadline: float) -> None:
+        """Until it stands ready, or time.monotonic() is `deadline`."""
+        self.facts = self._answer(deadline, "not ready")
 
     def round(self, samples: int, limit: float) -> None:
         """Takes samples, in at most `limit` seconds."""
@@ -76,8 +76,12 @@ class Peer:
         self.failed, self.seconds = why, []
         self.close()
 
+    def refuse(self, why: str) -> None:
+        """Is not to be started."""
+        self.failed = why
+
     def close(self) -> None:
         """Ends the process and the compilers it has started."""
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -36,7 +36,7 @@ def _table(f: h5py.File, peers: list[Peer]) -> None:
     setup.attrs["units"] = "s"
 
 
-def write(variant: str, m: dict, peers: list[Peer], keys: Point, a: Namespace) -> Path:
+def write(m: dict, peers: list[Peer], keys: Point, a: Namespace) -> Path:
     """m: seconds, rss and run of our side. Returns the path, which the same comparison always has."""
     run, fastest = m["run"], best(peers)
     said = json.dumps(keys | {"device": a.device, "modes": list(a.modes)}, sort_keys=True)
