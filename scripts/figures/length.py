@@ -90,7 +90,7 @@ def figure(runs):
             line(axes[0], each, width, [height(c) for c in each], *quartiles)
             line(axes[1], each, width, [c.memory / MIB for c in each])
         shape, lengths = mine[0], sorted({c.T for c in mine})
-        rows = f"B {shape.B}" if len({c.B for c in mine}) == 1 else f"B T {short(shape.tokens)}"
+        rows = f"B {shape.B}" if len({c.B for c in mine}) == 1 else f"B T {shape.tokens:.0f}"
         where = f"{device}: " if len(devices) > 1 else ""
         dress(axes[0], label, f"{where}{cases.MODES[mode]}, {rows}, D {shape.D}, threads {shape.threads}", lengths)
         dress(axes[1], "memory (MiB)", "", lengths)
