@@ -79,7 +79,8 @@ def figure(runs):
              for mode, mine in cases.panels([c for c in timed if c.device == d], "T").items()}  # fmt: skip
     if not found:
         return None
-    canvas, notes = style.figure(7.6, 0.8 + 2.9 * len(found)), []
+    crowded = len({c.variant for mine in found.values() for c in mine}) > 8
+    canvas, notes = style.figure(7.6, 0.8 + (4.4 if crowded else 2.9) * len(found)), []
     for axes, ((device, mode), mine) in zip(canvas.subplots(len(found), 2, squeeze=False), found.items(), strict=True):
         by_variant = {v: [c for c in mine if c.variant == v] for v in dict.fromkeys(c.variant for c in mine)}
         widths = np.linspace(2.6, 1.3, len(by_variant))  # later lines are thinner: two that coincide are both seen
