@@ -1,5 +1,6 @@
 """Stands in for the ssmbench binary in tests of the scripts: its command line, three variants, training in moments.
 
+A step of mamba at T 1024 kills the benchmark, one of brand_new at T 512 is skipped.
 By seed: 7 is refused by the program (exit 2), 8 diverges, 9 is skipped, 10 kills itself half-way, 11 exits with 1,
 12 never ends.
 """
@@ -7,6 +8,7 @@ By seed: 7 is refused by the program (exit 2), 8 diverges, 9 is skipped, 10 kill
 import hashlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -90,6 +92,9 @@ def result(point: dict, path: Path, state: str, reason: str) -> None:
         for name, column in rows.items():
             f[f"eval/{name}"] = column
         f.create_dataset("eval/split", data=["validation", "test"], dtype=h5py.string_dtype())
+        timing = f.create_dataset("timing/train_step", data=[9.0, 0.25, 0.25])
+        timing.attrs.update(units="s")
+        f["timing"].attrs["step_path"] = "eager: no graphs on this backend"
         f.create_group("status").attrs.update(state=state, reason=reason)
     temporary.rename(path)
 
@@ -114,7 +119,7 @@ def train(point: dict) -> int:
 
 
 def bench(point: dict) -> int:
-    """Ceilings of a made-up machine: 1e9 of everything in a second."""
+    """Ceilings of a made-up machine: 1e9 of everything in a second; or training steps of T microseconds."""
     import h5py
     import numpy as np
 
@@ -123,8 +128,34 @@ def bench(point: dict) -> int:
         f.create_group("config").attrs.update({"model.layers": point["variants"]})
         for name in ("gemm", "exp", "copy"):
             f.create_dataset(f"timing/ceiling_{name}", data=np.array([1.0, 2.0])).attrs.update(work=1e9)
+        steps(point, f) if point.get("level") == "step" else None
         f.create_group("status").attrs.update(state="complete", reason="")
     return 0
+
+
+def steps(point: dict, f) -> None:
+    """/bench of one variant, the product of B and T but for what the filter leaves out."""
+    import h5py
+
+    variant, rows = point["variants"], []
+    f.create_group("meta").attrs.update(cpu="test", device="", threads=1)
+    for b, t in ((int(b), int(t)) for b in point["B"].split(",") for t in point["T"].split(",")):
+        case = f"step.{variant}.train.B{b}.T{t}.D{point['D']}"
+        row = {"case": case, "level": "step", "variant": variant, "mode": "train", "B": b, "T": t, "D": 8}
+        row |= {"tokens": b * t, "flops": 1.0, "exps": 1.0, "bytes": 1.0, "high_water": 2**20}
+        if not re.search(point["benchmark"].removeprefix("--benchmark_filter="), case):
+            row |= {"state": "skipped", "reason": "left out by the benchmark filter"}
+        elif variant == "mamba" and t == 1024:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif variant == "brand_new" and t == 512:
+            row |= {"state": "skipped", "reason": "needs 9 MiB, the device has 1 MiB free"}
+        else:
+            row |= {"state": "ok", "reason": ""}
+            f[f"timing/{case}"] = [1e-6 * t] * 3
+        rows.append(row)
+    for name in rows[0]:
+        kind = h5py.string_dtype() if isinstance(rows[0][name], str) else None
+        f.create_dataset(f"bench/{name}", data=[r[name] for r in rows], dtype=kind)
 
 
 def run_id(point: dict) -> str:
@@ -148,7 +179,10 @@ def described_as(point: dict) -> dict:
 
 
 def main() -> int:
-    command, words = sys.argv[1], [w for w in sys.argv[2:] if w not in ("--json", "--run-id", "--no-check")]
+    command, words = (
+        sys.argv[1],
+        [w for w in sys.argv[2:] if w not in ("--json", "--run-id", "--no-check", "--no-ceilings")],
+    )
     point = {k.removeprefix("--"): v for k, v in zip(words[::2], words[1::2], strict=True)}
     if command == "list":
         print(json.dumps(registry()))

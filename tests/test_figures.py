@@ -59,6 +59,29 @@ class Timings(unittest.TestCase):
         self.assertIsNone(KNOWN["length"].draw([bench({"s4d": {64: 1.0}})]))
         self.assertIsNone(KNOWN["length"].draw([scored(8, 0.5)]))
 
+    def test_steps_against_length_by_device_with_the_reasons_of_gaps(self):
+        runs = [bench({"attention": {64: 1e3, 256: 1e3}, "s4d": {64: 2e3}}, level="step") for _ in range(2)]
+        for run, device in zip(runs, ("a CPU", "a GPU"), strict=True):
+            run.meta["device"] = device
+            more = {"case": "s4d at 256", "variant": "s4d", "T": 256, "state": "skipped", "reason": "full"}
+            for name, column in run.bench.items():
+                run.bench[name] = np.append(column, more.get(name, column[0]))
+        runs[1].config["run.gemm"] = "tf32"
+        canvas = KNOWN["length"].draw(runs)
+        self.assertEqual([ax.get_title(loc="left").split(":")[0] for ax in canvas.axes[::2]], ["a CPU", "a GPU, tf32"])
+        drawn = {line.get_label(): line for line in canvas.axes[0].lines}
+        np.testing.assert_allclose(drawn["attention"].get_ydata(), [128, 512])  # ms: 2 T tokens at 1000 a second
+        self.assertEqual(list(drawn["s4d"].get_xdata()), [64])
+        said = " ".join(canvas._supxlabel.get_text().split())
+        self.assertIn("a GPU, tf32: No point for s4d at 256: full.", said)
+
+    def test_of_two_shapes_the_one_with_more_lengths_is_drawn(self):
+        found = cases.cases([bench({"s4d": {64: 1e3, 128: 1e3, 256: 1e3}})])
+        for c in found:
+            c.B, c.tokens = 512 // c.T, 512.0
+        self.assertEqual([c.T for c in cases.widest(found, "T")], [64, 128, 256])  # B T is the same
+        self.assertEqual(len(cases.widest(found, "D")), 1)
+
     def test_scaling_is_against_the_fewest_threads(self):
         runs = [bench({"s4d": {64: 1e4}}, 1), bench({"s4d": {64: 1.5e4}}, 2)]
         (ax,) = KNOWN["threads"].draw(runs).axes
@@ -81,6 +104,42 @@ class Timings(unittest.TestCase):
         run.timing[f"{name}.00.linear.forward"] = {"seconds": np.array([2.0]), "flops": 8.0, "bytes": 2.0}
         part = next(c for c in cases.cases([run], ("op",)) if c.part)
         self.assertEqual((part.part, part.flops / part.bytes, part.median), ("00.linear.forward", 4.0, 2.0))
+
+
+def compared(variant: str, gemm: str, modes: dict[str, float | str]) -> results.Run:
+    """Ours takes 2 ms; modes: PyTorch's milliseconds, or why there are none."""
+    config = {"task": "induction", "model.variant": variant, "run.gemm": gemm}
+    run = results.Run(Path("p.h5"), f"peer-{variant}{gemm}", state="complete", config=config, meta={"device": "a GPU"})
+    run.memory = {"rss": 9e9, "peer_rss": 9e9, "high_water": 2**20, "peer_high_water": 3 * 2**20}
+    run.timing = {"train_step": {"seconds": np.array([0.002, 0.002, 0.5])}}
+    timed = {mode: ms for mode, ms in modes.items() if not isinstance(ms, str)}
+    for mode, ms in timed.items():
+        run.timing[f"peer_{mode}"] = {"seconds": np.full(3, 1e-3 * ms), "mode": mode}
+    if timed:
+        run.timing["peer_train_step"] = run.timing[f"peer_{min(timed, key=timed.get)}"]
+    run.peer = {"mode": np.array(list(modes)), "state": np.array(["ok" if m in timed else "failed" for m in modes]),
+                "reason": np.array(["" if m in timed else modes[m] for m in modes])}  # fmt: skip
+    return run
+
+
+class Peers(unittest.TestCase):
+    def test_fastest_mode_counts_and_failed_ones_are_named(self):
+        modes = {"eager": 9.0, "graph": 3.0, "compile": "no compiler"}
+        runs = [compared("s4d", gemm, modes) for gemm in ("fp32", "tf32")]
+        runs.append(compared("mamba", "tf32", {"eager": 40.0, "graph": 10.0}))
+        canvas = KNOWN["peers"].draw(runs)
+        self.assertEqual([len(ax.get_yticks()) for ax in canvas.axes[::2]], [1, 2])  # fp32, tf32
+        self.assertEqual([t.get_text() for t in canvas.axes[0].texts], ["× 1.50 graph"])
+        self.assertEqual([t.get_text() for t in canvas.axes[1].texts], ["× 3.00"])  # memory: of the device, not rss
+        self.assertEqual([t.get_text() for t in canvas.axes[2].texts], ["× 5.00 graph", "× 1.50 graph"])
+        self.assertEqual(canvas.axes[0].get_title(loc="left"), "a GPU, fp32")
+        self.assertIn("PyTorch, eager", [line.get_label() for line in canvas.axes[0].lines])
+        self.assertIn("PyTorch, compile: no compiler (s4d).", canvas._supxlabel.get_text())
+
+    def test_without_any_time_the_reason_is_told(self):
+        self.assertEqual(KNOWN["peers"].draw([compared("s4d", "fp32", {"eager": "no GPU"})]),
+                         "PyTorch, eager: no GPU (s4d).")  # fmt: skip
+        self.assertIsNone(KNOWN["peers"].draw([scored(64, 0.8, trained=True)]))
 
 
 class Lengths(unittest.TestCase):

@@ -1,8 +1,9 @@
 """Speed and memory against length.
 
-Tokens per second (left) and the most memory allocated at once (right) of one mixer, by passes; medians, the band from
-the lower to the upper quartile. Crosses: where a mixer overtakes attention, or is overtaken (without attention: the
-fastest at the shortest length), between the two lengths that were timed.
+Tokens per second of one mixer, by passes, or milliseconds of a whole training step (left), and the most memory
+allocated at once (right), a row of panels per device; medians, the band from the lower to the upper quartile. Crosses:
+where a mixer overtakes attention, or is overtaken (without attention: the fastest at the shortest length), between the
+two lengths that were timed. Below: why points are missing.
 """
 
 import numpy as np
@@ -13,6 +14,11 @@ from ssmb.words import short
 ORDER = 32
 KINDS = ("bench",)
 MIB = 1024.0**2
+# What is drawn of a case, at a percentile of its samples
+SHOWN = {
+    "mixer": ("tokens per second", lambda c, q=50: c.tokens / np.percentile(c.seconds, q)),
+    "step": ("one training step (ms)", lambda c, q=50: 1e3 * np.percentile(c.seconds, q)),
+}
 
 
 def line(ax, mine, width, values, low=None, high=None):
@@ -23,15 +29,16 @@ def line(ax, mine, width, values, low=None, high=None):
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def cross(ax, by_variant):
-    """Marks where the others cross attention, or whoever is fastest at first; names the lengths."""
+def cross(ax, by_variant, height):
+    """Marks where the others cross attention, or whoever is fastest at first; names the lengths. height: what is drawn
+    of a case."""
     first = min(c.T for mine in by_variant.values() for c in mine)
     start = {v: mine[0].rate for v, mine in by_variant.items() if first == mine[0].T}
     base = "attention" if "attention" in by_variant else max(start, key=start.get)
     said = []
     for variant, mine in by_variant.items():
         common = sorted({c.T for c in mine} & {c.T for c in by_variant[base]})
-        rates = [np.array([c.rate for c in who if c.T in common]) for who in (mine, by_variant[base])]
+        rates = [np.array([height(c) for c in who if c.T in common]) for who in (mine, by_variant[base])]
         for x, y in cases.crossings(np.array(common, float), *rates) if variant != base else ():
             ax.plot([x], [y], "x", ms=9, mew=1.8, color=style.INK, zorder=5)
             said.append((x, variant))
@@ -39,37 +46,57 @@ def cross(ax, by_variant):
     return f"crossings with {base} at T of about: {lengths}." if said else f"no mixer crosses {base}."
 
 
+def name(length):
+    return f"{length // 1024}k" if length % 1024 == 0 else str(length)
+
+
+def gone(lost, device, mode):
+    """One text per reason: which points it took away."""
+    by_reason = {}
+    for m in sorted(lost, key=lambda m: (m.variant, m.T)):
+        if (m.device, m.mode) == (device, mode):
+            by_reason.setdefault(m.reason, {}).setdefault(m.variant, []).append(name(m.T))
+    points = {why: "; ".join(f"{v} at {', '.join(at)}" for v, at in who.items()) for why, who in by_reason.items()}
+    return [f"No point for {which}: {why}." for why, which in points.items()]
+
+
 def dress(ax, label, first, lengths):
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
-    ax.set_xticks(lengths, [f"{t // 1024}k" if t >= 1024 else str(t) for t in lengths])
+    ax.set_xticks(lengths, map(name, lengths))
     ax.xaxis.set_minor_locator(style.NullLocator())
     style.decades(ax.yaxis)
-    ax.yaxis.set_major_formatter(lambda v, _: f"{v:,g}" if "MiB" in label else short(v))
+    ax.yaxis.set_major_formatter(lambda v, _: short(v) if "tokens" in label else f"{v:,g}")
     ax.set_xlabel("length T")
     ax.set_ylabel(label)
     ax.set_title(first)
 
 
 def figure(runs):
-    found = cases.panels(cases.cases(runs), "T")
+    timed, lost = cases.cases(runs), cases.missing(runs)
+    devices = sorted({c.device for c in timed})
+    found = {(d, mode): mine for d in devices
+             for mode, mine in cases.panels([c for c in timed if c.device == d], "T").items()}  # fmt: skip
     if not found:
         return None
-    canvas, notes = style.figure(7.6, 0.8 + 2.9 * len(found)), []
-    for axes, (mode, mine) in zip(canvas.subplots(len(found), 2, squeeze=False), found.items(), strict=True):
+    crowded = len({c.variant for mine in found.values() for c in mine}) > 8
+    canvas, notes = style.figure(7.6, 0.8 + (4.4 if crowded else 2.9) * len(found)), []
+    for axes, ((device, mode), mine) in zip(canvas.subplots(len(found), 2, squeeze=False), found.items(), strict=True):
         by_variant = {v: [c for c in mine if c.variant == v] for v in dict.fromkeys(c.variant for c in mine)}
         widths = np.linspace(2.6, 1.3, len(by_variant))  # later lines are thinner: two that coincide are both seen
+        label, height = SHOWN["step" if mine[0].level == "step" else "mixer"]
         for variant, width in zip(sorted(by_variant), widths, strict=True):
             each = by_variant[variant]
-            quartiles = [np.percentile(c.seconds, [75, 25]) for c in each]
-            bounds = [[c.tokens / q[i] for c, q in zip(each, quartiles, strict=True)] for i in (0, 1)]
-            line(axes[0], each, width, [c.rate for c in each], *bounds)
+            quartiles = [[height(c, q) for c in each] for q in (25, 75)]
+            line(axes[0], each, width, [height(c) for c in each], *quartiles)
             line(axes[1], each, width, [c.memory / MIB for c in each])
         shape, lengths = mine[0], sorted({c.T for c in mine})
-        title = f"{cases.MODES[mode]}, B {shape.B}, D {shape.D}, threads {shape.threads}"
-        dress(axes[0], "tokens per second", title, lengths)
+        rows = f"B {shape.B}" if len({c.B for c in mine}) == 1 else f"B T {shape.tokens:.0f}"
+        where = f"{device}: " if len(devices) > 1 else ""
+        dress(axes[0], label, f"{where}{cases.MODES[mode]}, {rows}, D {shape.D}, threads {shape.threads}", lengths)
         dress(axes[1], "memory (MiB)", "", lengths)
-        notes.append(f"{cases.MODES[mode].capitalize()}: {cross(axes[0], by_variant)}")
+        notes.append(f"{where}{cases.MODES[mode].capitalize()}: {cross(axes[0], by_variant, height)}")
+        notes += [where + text for text in gone(lost, device, mode)]
     curves.legend(canvas)
     curves.footnote(canvas, notes)
     return canvas

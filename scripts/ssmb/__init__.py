@@ -1,4 +1,4 @@
-"""Shared by the scripts of this folder: sweep, plot, report, export, weights, watch, peers/compare.
+"""Shared by the scripts of this folder: sweep, plot, report, export, weights, watch, lengths, peers/compare.
 
 venv     run inside the project's virtual environment
 program  calls to the ssmbench binary

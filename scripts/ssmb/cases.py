@@ -25,6 +25,7 @@ class Case:
     memory: float  # bytes, the most allocated at once
     seconds: np.ndarray  # samples, each of one call
     part: str = ""  # op level: <nn>.<op>.<pass>
+    device: str = ""  # with the precision of matrix products, where that is not fp32
 
     @property
     def median(self) -> float:
@@ -47,6 +48,11 @@ def cases(runs: list[Run], levels=("mixer", "step")) -> list[Case]:
     return out
 
 
+def _device(run: Run) -> str:
+    gemm = str(run.config.get("run.gemm", "fp32"))
+    return run.device if gemm == "fp32" else f"{run.device}, {gemm}"
+
+
 def _timed(run: Run, row: dict) -> Iterable[Case]:
     name, threads = str(row["case"]), int(run.meta.get("threads", 0))
     common = [str(row["level"]), str(row["variant"]), str(row["mode"])]
@@ -54,22 +60,51 @@ def _timed(run: Run, row: dict) -> Iterable[Case]:
     for phase, timing in run.timing.items():
         seconds = np.asarray(timing["seconds"], dtype=float)
         if phase == name:
-            yield Case(*common, float(row["flops"]), float(row["bytes"]), float(row["high_water"]), seconds)
+            work = float(row["flops"]), float(row["bytes"]), float(row["high_water"])
+            yield Case(*common, *work, seconds, device=_device(run))
         elif phase.startswith(name + ".") and row["level"] == "op" and "flops" in timing:
             part = phase.removeprefix(name + ".")
-            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part)
+            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part, _device(run))
+
+
+@dataclass
+class Missing:
+    """A case that was asked for and has no time."""
+
+    variant: str
+    mode: str
+    T: int
+    device: str
+    reason: str
+
+
+def missing(runs: list[Run], levels=("mixer", "step")) -> list[Missing]:
+    """Those for which there is no time in any of the runs."""
+    timed = {(c.variant, c.mode, c.T, c.device) for c in cases(runs, levels)}
+    out = {}
+    for run in runs:
+        for i in range(len(run.bench.get("reason", ()))):
+            row = {name: column[i] for name, column in run.bench.items()}
+            key = str(row["variant"]), str(row["mode"]), int(row["T"]), _device(run)
+            if row["level"] in levels and row["state"] in ("skipped", "failed") and key not in timed:
+                out[key] = Missing(*key, str(row["reason"]))
+    return list(out.values())
 
 
 def widest(found: list[Case], axis: str) -> list[Case]:
-    """Of one mode: the cases at the shape (all but `axis`) that has the most values of it."""
+    """Of one mode: the cases at the shape (all but `axis`) that has the most values of it. Of T: the same B, or B T."""
 
-    def rest(c: Case) -> tuple:
-        shape = {"level": c.level, "B": c.B, "T": c.T, "D": c.D, "threads": c.threads}
-        return tuple(v for k, v in shape.items() if k != axis)
+    def rest(c: Case, rows: str) -> tuple:
+        shape = {"level": c.level, "B": c.B if rows == "B" else c.tokens, "T": c.T, "D": c.D, "threads": c.threads}
+        return rows, *(v for k, v in shape.items() if k != axis)
 
-    shapes = {rest(c): len({getattr(d, axis) for d in found if rest(d) == rest(c)}) for c in found}
-    best = max(shapes, key=lambda s: (shapes[s], s))
-    return sorted((c for c in found if rest(c) == best), key=lambda c: getattr(c, axis))
+    kinds = ("B", "B T") if axis == "T" else ("B",)
+    shapes = {}
+    for c in found:
+        for rows in kinds:
+            shapes.setdefault(rest(c, rows), set()).add(getattr(c, axis))
+    best = max(shapes, key=lambda s: (len(shapes[s]), s[0] == "B", s))
+    return sorted((c for c in found if rest(c, best[0]) == best), key=lambda c: getattr(c, axis))
 
 
 def panels(found: list[Case], axis: str) -> dict[str, list[Case]]:

@@ -50,6 +50,8 @@ class Run:
     ops: dict[str, np.ndarray] = field(default_factory=dict)  # /model/ops: costs of one training step, by op
     bench: dict[str, np.ndarray] = field(default_factory=dict)  # /bench: one row per case, empty for training runs
     timing: dict[str, dict] = field(default_factory=dict)  # phase -> {"seconds": raw samples, attributes}
+    how: dict = field(default_factory=dict)  # what /timing says of all steps: step_path, data_path, the loader's share
+    peer: dict[str, np.ndarray] = field(default_factory=dict)  # /peer: one row per mode of what this was compared with
 
     @property
     def kind(self) -> str:
@@ -188,6 +190,7 @@ def read(path: Path) -> Run:
             if table:
                 rows = zip(table["kind"], table["label"], table["value"], table["source"], strict=True)
                 run.references = [Reference(str(k), str(label), float(v), str(s)) for k, label, v, s in rows]
+            run.how, run.peer = _attributes(f, "timing"), _columns(f, "peer")
             for phase in f.get("timing", {}):
                 samples = f["timing"][phase]
                 seconds = samples["seconds"] if isinstance(samples, h5py.Group) else samples

@@ -1,0 +1,102 @@
+"""scripts/peers/compare and scripts/lengths, the binary and PyTorch made up: python tests/test_peers.py"""
+
+import sys
+import unittest
+
+import h5py
+import numpy as np
+from stubbed import Case
+
+from ssmb import results
+
+# Says what torch_step.py would say. compile fails, compile_graph must not be started then, graph is the fastest.
+TORCH = """
+import json, sys
+mode, variant = sys.argv[sys.argv.index("--mode") + 1], sys.argv[2]
+say = lambda **facts: print(json.dumps(facts), flush=True)
+if mode == "compile_graph":
+    print("started all the same", file=sys.stderr)
+    sys.exit(3)
+if mode == "compile":
+    say(failed="RuntimeError: no compiler")
+    sys.exit(1)
+if variant == "mamba":
+    print("Traceback\\nout of luck", file=sys.stderr)
+    sys.exit(3)
+say(parameters=1000, start_rss=1, torch="9.9", scan="", every=1, setup=0.5)
+for line in sys.stdin:
+    say(seconds=[0.5 if mode == "graph" else 2.0] * int(line), peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
+"""
+
+
+class Compare(Case):
+    def setUp(self):
+        super().setUp()
+        (self.tmp / "torch.py").write_text(TORCH)
+        self.python = self.tmp / "python"
+        self.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self.tmp}/torch.py" "$@"\n')
+        self.python.chmod(0o755)
+
+    def compare(self, *words):
+        out = self.tmp / "peers"
+        return self.script("peers/compare", "--peer-python", self.python, "--out", out, "--rounds", 2, *words)
+
+    def test_best_mode_counts_and_failures_keep_their_reason(self):
+        modes = ("eager", "compile", "graph", "compile_graph")
+        done = self.compare("--variants", "s4d", "--device", "cuda", "--precision", "fp32", "tf32", "--steps", 2)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("ours was not replayed: eager: no graphs on this backend", done.stdout)
+        fp32, tf32 = sorted(results.load(self.tmp / "peers"), key=lambda r: str(r.config["run.gemm"]))
+        self.assertEqual([r.config["run.gemm"] for r in (fp32, tf32)], ["fp32", "tf32"])
+        self.assertEqual([r.meta["peer_gemm"] for r in (fp32, tf32)], ["fp32", "tf32"])
+        self.assertEqual(list(fp32.timing["train_step"]["seconds"]), [0.25] * 4)  # without the first of a process
+        self.assertEqual(list(fp32.timing["peer_train_step"]["seconds"]), [0.5] * 4)
+        self.assertEqual(fp32.timing["peer_train_step"]["mode"], "graph")
+        self.assertEqual(list(fp32.timing["peer_eager"]["seconds"]), [2.0] * 4)
+        self.assertNotIn("peer_compile", fp32.timing)
+        self.assertEqual(tuple(fp32.peer["mode"]), modes)
+        self.assertEqual(list(fp32.peer["state"]), ["ok", "failed", "ok", "failed"])
+        self.assertEqual(fp32.peer["reason"][1], "RuntimeError: no compiler")
+        self.assertEqual(fp32.peer["reason"][3], "as compile: RuntimeError: no compiler")
+        self.assertEqual((fp32.memory["high_water"], fp32.memory["peer_high_water"]), (1004000, 2 * 10**6))
+        self.assertEqual(fp32.how["step_path"], "eager: no graphs on this backend")
+
+    def test_without_peer_and_without_program(self):
+        done = self.compare("--variants", "mamba")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("eager: ended with code 3 out of luck", done.stdout)
+        (run,) = results.load(self.tmp / "peers")
+        self.assertNotIn("peer_train_step", run.timing)
+        self.assertEqual(self.compare("--precision", "tf32").returncode, 2)
+        (self.tmp / "ssmbench").write_text("#!/bin/sh\necho disk is full >&2; exit 1\n")
+        done = self.compare("--variants", "s4d")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("disk is full", done.stdout)
+
+
+class Lengths(Case):
+    def test_every_point_has_a_time_or_a_reason(self):
+        out = self.tmp / "lengths"
+        done = self.script("lengths", "--lengths", 256, 512, 1024, 2048, "--tokens", 1024, "--d-model", 8, "--out", out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        path = out / "test-fp32.h5"
+        run = results.read(path)
+        self.assertEqual(run.kind, "bench")
+        rows = {
+            (v, t): (b, s, r)
+            for v, t, b, s, r in zip(*(run.bench[k] for k in ("variant", "T", "B", "state", "reason")), strict=True)
+        }
+        self.assertEqual(len(rows), 12)
+        self.assertEqual([rows["s4d", t][0] for t in (256, 512, 1024, 2048)], [4, 2, 1, 1])
+        self.assertEqual({rows["s4d", t][1] for t in (256, 512, 1024, 2048)}, {"ok"})
+        self.assertEqual(rows["brand_new", 512][1:], ("skipped", "needs 9 MiB, the device has 1 MiB free"))
+        self.assertEqual([rows["mamba", t][1] for t in (256, 512)], ["ok", "ok"])
+        self.assertEqual(rows["mamba", 1024][1:], ("skipped", "ended the program by signal 9"))
+        self.assertEqual(rows["mamba", 2048][2], "not tried: a shorter one ended the program by signal 9")
+        with h5py.File(path) as f:
+            np.testing.assert_allclose(f["timing/step.s4d.train.B4.T256.D8"][...], 256e-6)
+        self.assertEqual(self.script("lengths", "--variants", "s4e", "--out", out).returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
