@@ -26,7 +26,7 @@ class NewVariant(Case):
         """All but the new file comes out of the compiler cache: seconds where the program has been built before."""
         if not (shutil.which("ccache") and shutil.which("cmake")):
             self.skipTest("without ccache everything would be compiled again")
-        build = ROOT / "build" / f"new_variant-{os.getpid()}"  # beside the others: the compiler cache goes by relative paths
+        build = ROOT / "build" / f"new_variant-{os.getpid()}"  # the compiler cache goes by relative paths
         self.addCleanup(shutil.rmtree, build, ignore_errors=True)
         for command in (
             ["cmake", "--preset", "openmp", "-B", build, f"-DSSM_VARIANT_DIRS={self.tmp / 'mine'}"],
