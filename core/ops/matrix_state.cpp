@@ -11,7 +11,7 @@
 #include "ops/matrix_state_chunked.hpp"
 #include "ops/matrix_state_scan.hpp"
 #if defined(KOKKOS_ENABLE_CUDA)
-#include "ops/matrix_state_gpu_back.hpp"
+#include "ops/matrix_state_tiles.hpp"
 #endif
 
 namespace ssm {
@@ -176,7 +176,7 @@ struct MatrixState final : Op {
   State carried;
   Scratch work, states, parts, skips, sums, outputs;
   Arguments shape{};   // extents and options; addresses are filled in at every run
-  bool tiled = false;  // the GPU's kernels of matrix_state_gpu.hpp
+  bool tiled = false;  // the kernels of matrix_state_tiles.hpp
 
   MatrixState(Net& net, const MatrixStateInputs& inputs, const MatrixStateOptions& o) : Op(net), i(inputs) {
     in(i.q, save), in(i.k, save), in(i.v, save);
@@ -185,10 +185,10 @@ struct MatrixState final : Op {
     describe(o);
     Index room = n.B * shape.groups * shape.blocks * shape.of_item, states_room = n.B * shape.chunks() * o.heads * shape.Kw() * shape.Vw();
 #if defined(SSM_MATRIX_STATE_ON_TILES)
-    tiled = n.mode != Mode::stream && takes_tiles(shape);
+    tiled = n.mode != Mode::stream && takes_tiles(shape, i.delta.id >= 0);
     if (tiled) {
       shape.blocks = cut_heads(shape);
-      room = forward_room(chunked(shape, nullptr, nullptr)), states_room = state_room(chunked(shape, nullptr, nullptr));
+      room = forward_room(chunked(shape, nullptr, nullptr)), states_room = back_room(chunked(shape, nullptr, nullptr));
     }
 #endif
     carried = state(o.heads * shape.K * shape.columns());

@@ -145,14 +145,5 @@ struct OutputsBlock {
   }
 };
 
-inline void tiled_forward(const Run& r, const Chunked& t) {
-  launch_factors(r, t);
-  with_tiles(t.a.K, [&](auto passes, auto width) {
-    launch_states<decltype(passes)::value>(r, t);
-    using Block = OutputsBlock<decltype(passes)::value, decltype(width)::value>;
-    launch_shared("ssm::matrix_state", r, t.blocks(), Block::kBytes, Block{t});
-  });
-}
-
 }  // namespace ssm::matrix_state_op
 #endif

@@ -276,14 +276,5 @@ struct GradientsBlock {
   }
 };
 
-inline void tiled_backward(const Run& r, const Chunked& t, const Gradients& o) {
-  launch_factors(r, t);
-  with_tiles(t.a.K, [&](auto passes, auto width) {
-    launch_states<decltype(passes)::value>(r, t);
-    using Block = GradientsBlock<decltype(passes)::value, decltype(width)::value>;
-    launch_shared("ssm::matrix_state_gradients", r, t.blocks(), Block::kBytes, Block{t, o});
-  });
-}
-
 }  // namespace ssm::matrix_state_op
 #endif

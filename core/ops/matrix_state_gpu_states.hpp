@@ -9,9 +9,6 @@
 // Floor: 2 C K / (heads of a group) + 2 C V + 4 K V operations a step and head at 165 (split) or 495 (TF32) TFLOP/s, and (2 K + 2 V) / 4.8
 // TB/s, with 3 K V / C for states. What binds at short sequences is the walk of States: 1.5 us a chunk.
 #pragma once
-#include <algorithm>
-
-#include "lib/blas.hpp"
 #include "lib/mma.hpp"
 #include "matrix_state.hpp"
 
@@ -24,7 +21,6 @@ using namespace gpu_tile;
 constexpr int kSteps = 64, kValues = 64, kKeys = 32;  // steps of a chunk; values and keys of a part of a state
 constexpr int kValueRow = kValues + 4, kScoreRow = kSteps + 8;
 static_assert(kSteps == kChunk);
-constexpr Index kItemsWanted = 1024;
 
 // What is known of every step of a chunk of a head: b as two floats, delta, scale 2^b, 2^{b_63 - b}, that times delta; and on the way back
 // 1 / normaliser, scale 2^b / normaliser, the gradient of the normaliser, scale 2^b times it.
@@ -36,8 +32,11 @@ struct Chunked {
   const Real* dy;
   Real *rows, *totals;  // (B,heads,chunks,kRows,kSteps); (B,heads,chunks,Kp): decay of the whole chunk
   Real *S, *z, *G,
-      *Gz;        // (B,heads,chunks,Vp,Kp), (B,heads,chunks,4,Kp): states, in the normaliser's column four sums to add; their adjoints
-  Real *Qe, *Kd;  // channel gates: (B,T,heads,K), scale q times its decay since the chunk's start, k times its decay to the end
+      *Gz;  // (B,heads,chunks,Vp,Kp), (B,heads,chunks,4,Kp): states, in the normaliser's column four sums to add; their adjoints
+  // Channel gates: scale q times its decay since the chunk's start and k times its decay to the end, (B,T,heads,K); decays of one step, since
+  // the start of a sub-chunk, to its end, (B,heads,chunks,kSteps,K).
+  Real *Qe, *Kd, *step, *pre, *suf;
+  Real* end;  // of the scratch behind a.work
   Index Kp, Vp;
   bool whole;  // may rows of inputs be copied 16 bytes at a time? Those of scratch always may
 
@@ -207,54 +206,6 @@ struct StatesBlock {
     }
   }
 };
-
-// What these kernels take. Others, double and other GPUs: the kernels of matrix_state.cpp.
-inline bool takes_tiles(const Arguments& a) { return !kDouble && !a.scan && a.kind != Gate::channel && a.K <= 256; }
-
-// Reals of scratch, forward, and what the way back wants besides.
-inline Index state_room(const Chunked& t) { return t.items() * t.Kp * (t.Vp + (t.a.normalise ? 4 : 0)); }
-inline Index forward_room(const Chunked& t) { return t.items() * (kRows * kSteps + t.Kp) + state_room(t); }
-
-// Extents; addresses where there are some. a.blocks: parts that the heads of a group are cut into.
-inline Chunked chunked(const Arguments& a, const Real* dy, Real* adjoints) {
-  Chunked t{};
-  t.a = a, t.dy = dy, t.Kp = round_up(a.K, kKeys), t.Vp = round_up(a.V, kValues);
-  const auto even = [](const Real* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
-  t.whole = a.K % 4 == 0 && a.V % 4 == 0 && even(a.q) && even(a.k) && even(a.v) && even(dy);
-  const Index of_state = t.items() * t.Kp * t.Vp;
-  t.rows = a.work, t.totals = t.rows + t.items() * kRows * kSteps;
-  t.S = t.totals + t.items() * t.Kp, t.z = t.S + of_state;
-  t.G = adjoints, t.Gz = adjoints + of_state;
-  return t;
-}
-inline Index cut_heads(const Arguments& a) {
-  const Index sets = a.B * a.groups * a.chunks();
-  return std::min(a.heads / a.groups, (kItemsWanted + sets - 1) / sets);
-}
-
-inline void launch_factors(const Run& r, const Chunked& t) {
-  constexpr int kAtOnce = RowsBlock::kThreads / 32;
-  launch_shared("ssm::matrix_state_rows", r, (t.items() + kAtOnce - 1) / kAtOnce, 0, RowsBlock{t});
-}
-template <int kPasses>
-void launch_states(const Run& r, const Chunked& t) {
-  using Block = StatesBlock<kPasses>;
-  const Index blocks = t.a.B * t.a.heads * (t.Kp / kKeys) * t.v_tiles();
-  launch_shared("ssm::matrix_state_states", r, t.dy ? 2 * blocks : blocks, Block::kBytes, Block{t});
-}
-
-// f(passes, width of a tile of keys): products split into three in float, one where run.gemm allows TF32.
-template <class F>
-void with_tiles(Index K, const F& f) {
-  if constexpr (!kDouble) {
-    const auto with_width = [&](auto passes) {
-      if (K <= 32) f(passes, std::integral_constant<int, 32>());
-      else f(passes, std::integral_constant<int, 64>());
-    };
-    if (tf32_products()) with_width(std::integral_constant<int, 1>());
-    else with_width(std::integral_constant<int, 3>());
-  }
-}
 
 }  // namespace ssm::matrix_state_op
 #endif
