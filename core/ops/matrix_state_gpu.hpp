@@ -59,10 +59,11 @@ __device__ inline void arrive() {
 
 template <int kPasses, int D>
 struct OutputsBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 2, kRow = D + 4;
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = D <= 64 ? 3 : 2, kRow = D + 4;
   static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kV = kK + kSteps * kRow, kA = kV + kSteps * kValueRow, kF = kA + kSteps * kScoreRow,
                        kZ = kF + kForwardRows * kSteps, kEnd = kZ + D;
   static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
+  static_assert(kBlocks * (kBytes + 1024) <= 228 * 1024);
   using L = Mma<kPasses>;
   Chunked t;
 

@@ -75,9 +75,11 @@ inline void tiled_forward(const Run& r, const Chunked& t) {
   with_tiles(t.a.K, [&](auto passes, auto width) {
     constexpr int kPasses = decltype(passes)::value, D = decltype(width)::value;
     using Scalar = OutputsBlock<kPasses, D>;
+    using Wide = OutputsBlock<kPasses, 128>;
     using Channel = ChannelOutputsBlock<kPasses, D>;
     launch_states<kPasses, D>(r, t);
     if (t.channel()) launch_shared("ssm::matrix_state", r, t.blocks(), Channel::kBytes, Channel{t});
+    else if (t.a.K > 64) launch_shared("ssm::matrix_state", r, t.blocks(), Wide::kBytes, Wide{t});
     else launch_shared("ssm::matrix_state", r, t.blocks(), Scalar::kBytes, Scalar{t});
   });
 }
