@@ -12,7 +12,7 @@ class Staging {
  public:
   Staging() = default;
   explicit Staging(Index bytes);
-  ~Staging();
+  ~Staging();  // NOLINT(performance-trivially-destructible): of a GPU it frees its blocks
   Staging(Staging&& other) noexcept;
   Staging& operator=(Staging&& other) noexcept;
 

@@ -69,6 +69,24 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DeltaRule,
                                            RuleCase{"scan_gated", 1, 35, 2, 3, 17, true, "scan"}),
                          [](const auto& each) { return each.param.name; });
 
+// Both views of heads of all widths that a device's kernels are made for, with whole and cut rows, and lengths that end inside a chunk.
+TEST(DeltaRule, ViewsAgree) {
+  for (const RuleCase& c :
+       {RuleCase{"narrow", 2, 70, 2, 20, 32}, RuleCase{"half", 1, 97, 2, 64, 48}, RuleCase{"half_gated", 1, 130, 1, 40, 64, true},
+        RuleCase{"uneven_gated", 1, 66, 2, 33, 7, true}, RuleCase{"wide", 1, 67, 2, 128, 20},
+        RuleCase{"wide_gated", 1, 70, 1, 36, 128, true}, RuleCase{"wider", 1, 33, 1, 132, 4}}) {
+    RuleCase other = c;
+    other.view = "scan";
+    Probe chunked(test_device().exec(), op_case(c)), scan(test_device().exec(), op_case(other));
+    const Arrays in = op_case(c).values_of_inputs;
+    EXPECT_LT(relative_error(chunked.forward(in), scan.forward(in)), kDouble ? 1e-12 : 1e-5) << c.name;
+    const auto dy = test_values("dy", c.B * c.T * c.heads * c.V);
+    const Arrays a = chunked.backward(dy), b = scan.backward(dy);
+    for (std::size_t k = 0; k < b.size(); ++k)
+      EXPECT_LT(relative_error(a[k], b[k]), kDouble ? 1e-12 : 1e-5) << c.name << ", gradient of input " << k;
+  }
+}
+
 // beta = 1, no gate, orthonormal keys: what was written under a key is read back exactly; a second value under a key replaces the first.
 TEST(DeltaRule, RecallsAndReplaces) {
   for (const char* view : {"chunked", "scan"}) {

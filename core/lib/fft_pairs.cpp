@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "launch.hpp"
+#include "lib/reduce.hpp"
 
 namespace ssm {
 
@@ -71,28 +71,24 @@ void PairConv::forward(const Run& r, const ConvData& d) {
   }
 }
 
-// dD_h += sum_bt u dy: strided pieces, neighbouring work items at neighbouring t, then the pieces in order.
+// dD_h += sum_bt u dy: strided pieces of time, neighbouring work items at neighbouring t, then the pieces.
 void PairConv::sum_skip(const Run& r, const ConvData& d, Index h0, Index count) const {
   const ConvShape sh = s;
-  const Index pieces = std::min<Index>(n, 256), all = sh.B * sh.T;
+  const Index pieces = std::min<Index>(sh.T, 256);
   const Real *u = d.u, *dy = d.dy;
   Real *part = d.scratch, *dD = d.dD;
   launch(
       "ssm::pairs_dD", r, count * pieces, KOKKOS_LAMBDA(const Index i) {
-        const Index c = i / pieces;
+        const Index c = i / pieces, piece = i - c * pieces;
         Real sum = 0;
-        for (Index k = i - c * pieces; k < all; k += pieces) {
-          const Index b = k / sh.T, at = (b * sh.H + h0 + c) * sh.T + (k - b * sh.T);
-          sum += u[at] * dy[at];
+        for (Index b = 0; b < sh.B; ++b) {
+          const Index row = (b * sh.H + h0 + c) * sh.T;
+          for (Index t = piece; t < sh.T; t += pieces) sum += u[row + t] * dy[row + t];
         }
-        part[i] = sum;
+        part[piece * count + c] = sum;
       });
-  launch(
-      "ssm::pairs_dD", r, count, KOKKOS_LAMBDA(const Index c) {
-        Real sum = 0;
-        for (Index k = 0; k < pieces; ++k) sum += part[c * pieces + k];
-        dD[h0 + c] += sum;
-      });
+  sum_pieces(
+      "ssm::pairs_dD", r, pieces, count, part, KOKKOS_LAMBDA(const Index c, const Real sum) { dD[h0 + c] += sum; });
 }
 
 void PairConv::backward(const Run& r, const ConvData& d) {

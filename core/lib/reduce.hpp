@@ -20,24 +20,39 @@ Index sum_columns_scratch(Index rows, Index columns) {
   return row_splits(rows) * columns * static_cast<Index>(sizeof(Acc) / sizeof(Real));
 }
 
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+
+// A functor for the reason that rows.hpp gives.
+template <class Acc, class To>
+struct SumOfPieces {
+  Index splits, columns;
+  const Acc* part;
+  To to;
+  KOKKOS_FUNCTION void operator()(const Row& row, Index c) const {
+    const Acc sum = row.template sum<Acc>(splits, [&](const Index split) { return part[split * columns + c]; });
+    row.once([&] { to(c, sum); });
+  }
+};
+
 // to(c, sum over the pieces of part (splits, columns)) for every column: in order on a CPU, by one warp on a GPU.
 template <class Acc, class To>
 void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
-  launch_rows(
-      label, r, columns, KOKKOS_LAMBDA(const Row& row, const Index c) {
-        const Acc sum = row.template sum<Acc>(splits, [&](const Index split) { return part[split * columns + c]; });
-        row.once([&] { to(c, sum); });
-      });
+  launch_rows(label, r, columns, SumOfPieces<Acc, To>{splits, columns, part, to});
+}
+
 #else
+
+template <class Acc, class To>
+void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
   launch(
       label, r, columns, KOKKOS_LAMBDA(const Index c) {
         Acc sum = 0;
         for (Index split = 0; split < splits; ++split) sum += part[split * columns + c];
         to(c, sum);
       });
-#endif
 }
+
+#endif
 
 // to(c, sum over rows of f(row, c)) for every column. `to` is a Grad, or any functor of (column, Acc).
 template <class Acc = Real, class F, class To>

@@ -6,6 +6,7 @@
 //   });
 #pragma once
 #include "each.hpp"
+#include "team_capture.hpp"
 
 namespace ssm {
 
@@ -41,17 +42,25 @@ struct Row {
   }
 };
 
+constexpr int kTeamRows = 4;  // rows of one team
+
+// A functor and not a lambda: nvcc mixes up equal lambdas of a header that several files were compiled with, and calls through null.
+template <class F>
+struct OfRows {
+  Index rows;
+  F f;
+  KOKKOS_FUNCTION void operator()(const RowPolicy::member_type& team) const {
+    const Index i = static_cast<Index>(team.league_rank()) * kTeamRows + team.team_rank();
+    if (i < rows) f(Row{team}, i);
+  }
+};
+
 template <class F>
 void launch_rows(const char* label, const Run& r, Index rows, const F& f) {
-  fits<F>();
-  constexpr int kRows = 4;  // rows of one team
+  fits_team<OfRows<F>>();
   if (rows == 0) return;
-  const RowPolicy policy(r.exec.space, static_cast<int>((rows + kRows - 1) / kRows), kRows, 32);
-  Kokkos::parallel_for(
-      label, policy, KOKKOS_LAMBDA(const RowPolicy::member_type& team) {
-        const Index i = static_cast<Index>(team.league_rank()) * kRows + team.team_rank();
-        if (i < rows) f(Row{team}, i);
-      });
+  const RowPolicy policy(r.exec.space, static_cast<int>((rows + kTeamRows - 1) / kTeamRows), kTeamRows, 32);
+  Kokkos::parallel_for(kernel_name(label), policy, OfRows<F>{rows, f});
 }
 
 #else

@@ -4,6 +4,7 @@
 //   launch_teams("ssm::name", r, items, functor);     functor: KOKKOS_FUNCTION void operator()(const Team& team, Index item) const
 #pragma once
 #include "each.hpp"
+#include "team_capture.hpp"
 
 namespace ssm {
 
@@ -35,7 +36,7 @@ struct Team {
 
 template <class F>
 void launch_teams(const char* label, const Run& r, Index items, const F& f) {
-  fits<F>();
+  fits_team<F>();
   constexpr int kThreads = 256;
   if (items == 0) return;
   const TeamPolicy policy(r.exec.space, static_cast<int>(items), kThreads);

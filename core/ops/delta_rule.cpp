@@ -2,10 +2,15 @@
 //
 //   S~_t = e^{g_t} S_{t-1}     e_t = v_t - S~_t^T k_t     S_t = S~_t + beta_t k_t e_t^T     y_t = scale S_t^T q_t      S (K,V) per head
 //
-// backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end.
+// backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end. CUDA keeps them, and the errors,
+// in the chunked view of heads that fit on chip.
 #include "launch.hpp"
 #include "ops.hpp"
+#if defined(KOKKOS_ENABLE_CUDA)
+#include "ops/delta_rule_gpu_back.hpp"
+#else
 #include "ops/delta_rule_kernels.hpp"
+#endif
 
 namespace ssm {
 namespace delta_rule_op {
@@ -84,9 +89,22 @@ struct Backward {
   }
 };
 
+#if !defined(KOKKOS_ENABLE_CUDA)
+struct Walks {  // the sizes that CUDA's own kernels take: none
+  bool fit = false;
+  Index states = 0;
+  explicit Walks(const Arguments&) {}
+  Index scratch() const { return 0; }
+  template <class... Any>
+  void forward(const Any&...) const {}
+  template <class... Any>
+  void backward(const Any&...) const {}
+};
+#endif
+
 struct DeltaRule final : Op {
   DeltaRuleInputs i;
-  Tensor y;
+  Tensor y, errors, kept;  // errors e and kept states: of walks alone
   State carried;
   Scratch work, states;
   Arguments shape{};  // extents and options; addresses are filled in at every run
@@ -109,8 +127,13 @@ struct DeltaRule final : Op {
     if (n.mode == Mode::train) const Back back(a, 1, memory);
     a.of_item = memory.used + a.Kw() * a.Vw();
     carried = state(heads * a.K * a.V);
-    if (n.mode != Mode::stream) work = scratch(n.B * heads * a.of_item);
-    if (n.mode == Mode::train) states = scratch(n.B * a.chunks() * heads * a.Kw() * a.Vw());
+    const Walks walks(a);
+    if (walks.fit) {
+      if (n.mode == Mode::train) work = scratch(walks.scratch()), errors = keep(i.v), kept = keep(shaped({walks.states}));
+    } else {
+      if (n.mode != Mode::stream) work = scratch(n.B * heads * a.of_item);
+      if (n.mode == Mode::train) states = scratch(n.B * a.chunks() * heads * a.Kw() * a.Vw());
+    }
     y = out(i.v, drop);
   }
   const char* name() const override { return "delta_rule"; }
@@ -123,9 +146,16 @@ struct DeltaRule final : Op {
     return a;
   }
   const Real* beta() const { return i.beta.id < 0 ? nullptr : v(i.beta); }
-  void forward(const Run& r) override { launch_teams("ssm::delta_rule", r, n.B * shape.heads, Forward{arguments(), beta()}); }
+  void forward(const Run& r) override {
+    const Walks walks(shape);
+    const bool train = n.mode == Mode::train;
+    if (walks.fit) walks.forward(r, arguments(), beta(), train ? v(errors) : nullptr, train ? v(kept) : nullptr);
+    else launch_teams("ssm::delta_rule", r, n.B * shape.heads, Forward{arguments(), beta()});
+  }
   void backward(const Run& r) override {
     const Grad dbeta = i.beta.id < 0 ? Grad{} : g(i.beta), dgate = i.gate.id < 0 ? Grad{} : g(i.gate);
+    const Walks walks(shape);
+    if (walks.fit) return walks.backward(r, arguments(), beta(), d(y), v(errors), v(kept), v(work), g(i.q), g(i.k), g(i.v), dbeta, dgate);
     launch_teams("ssm::delta_rule_back", r, n.B * shape.heads, Backward{arguments(), beta(), d(y), g(i.q), g(i.k), g(i.v), dbeta, dgate});
   }
   void step(const Run& r) override {

@@ -7,7 +7,7 @@
 
 #include "error.hpp"
 #include "ops/dplr_scan.hpp"
-#include "ops/dplr_scan_back.hpp"
+#include "ops/dplr_scan_gpu_back.hpp"
 
 namespace ssm {
 namespace dplr_scan_op {
@@ -33,7 +33,7 @@ struct DplrScan final : Op {
     if (moving()) total = state(R + 1);
     const bool training = n.mode == Mode::train;
     if (training) boundary = keep(shaped({n.B, chunks(), all, 2 * M}));
-    work = scratch(n.B * all * (training ? std::max(backward_work(1, M), forward_work(1, M)) : forward_work(1, M)));
+    if (!on_lanes()) work = scratch(n.B * all * (training ? std::max(backward_work(1, M), forward_work(1, M)) : forward_work(1, M)));
     if (training) {
       ddelta = scratch(n.B * steps() * groups() * R);
       if (gate.id >= 0) dgate = scratch(n.B * n.T * groups() * R * gates);
@@ -47,7 +47,21 @@ struct DplrScan final : Op {
   bool moving() const { return raw.id >= 0 && raw.rank == 3; }
   Index steps() const { return moving() ? n.T : 1; }
   Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
-  Index groups() const { return width / kLanes + width % kLanes; }
+  // Whether dplr_scan_gpu.hpp takes the walks: a warp of the GPU holds the modes of a channel.
+  bool on_lanes() const {
+#if defined(SSM_DPLR_ON_LANES)
+    return M <= kMostModes;
+#else
+    return false;
+#endif
+  }
+  // Of a head's channels: those of a group leave sums over themselves.
+  Index groups() const {
+#if defined(SSM_DPLR_ON_LANES)
+    if (on_lanes()) return (width * lanes_of(M) + kWarp - 1) / kWarp;
+#endif
+    return width / kLanes + width % kLanes;
+  }
 
   void declare(const DplrScanOptions& o, Index all) {
     const Index modes = M;
@@ -79,7 +93,7 @@ struct DplrScan final : Op {
     Inputs i{};
     i.u = v(u), i.gate = gate.id < 0 ? nullptr : v(gate), i.delta = v(delta);
     i.A_real = v(A_real), i.A_imag = v(A_imag), i.P = P.id < 0 ? nullptr : v(P), i.B = v(B), i.C = v(C), i.D = v(D);
-    i.boundary = boundary.id < 0 ? nullptr : v(boundary), i.work = v(work);
+    i.boundary = boundary.id < 0 ? nullptr : v(boundary), i.work = on_lanes() ? nullptr : v(work);
     i.T = n.T, i.width = width, i.M = M, i.R = R, i.per_mode = gates > 1, i.moving = moving(), i.group_count = groups();
     i.chunks = chunks();
     return i;
@@ -111,6 +125,9 @@ struct DplrScan final : Op {
 
   void scan(const Run& r, Real* states, Real* sums) {
     find_steps(r, sums);
+#if defined(SSM_DPLR_ON_LANES)
+    if (on_lanes()) return forward_on_lanes(r, inputs(), n.B, v(y), states);
+#endif
     launch_lanes("ssm::dplr_scan", r, n.B * R, width, Forward{inputs(), v(y), states});
   }
   void forward(const Run& r) override { scan(r, nullptr, nullptr); }
@@ -120,7 +137,11 @@ struct DplrScan final : Op {
     Outputs o{};
     o.dy = d(y), o.du = g(u), o.ddelta = v(ddelta), o.heads = v(heads), o.channels = v(channels);
     o.dgate = gate.id < 0 ? nullptr : v(dgate);
-    launch_lanes("ssm::dplr_scan_back", r, n.B * R, width, Backward{inputs(), o});
+#if defined(SSM_DPLR_ON_LANES)
+    if (on_lanes()) backward_on_lanes(r, inputs(), n.B, o);
+    else
+#endif
+      launch_lanes("ssm::dplr_scan_back", r, n.B * R, width, Backward{inputs(), o});
     step_gradients(r);
     if (gate.id >= 0) gate_gradients(r);
     parameter_gradients(r);

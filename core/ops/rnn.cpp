@@ -13,6 +13,7 @@
 #include "lib/blas.hpp"
 #include "ops.hpp"
 #include "ops/rnn.hpp"
+#include "ops/rnn_gpu_back.hpp"
 #include "ops/rnn_kernels.hpp"
 
 namespace ssm {
@@ -46,7 +47,7 @@ struct Rnn final : Op {
       started = state(1);
     }
     if (n.mode == Mode::stream) from_state = scratch(B * G * H);
-    else turned = scratch(G * H * H);
+    else if (!held()) turned = scratch(G * H * H);
     if (n.mode != Mode::train) return;
     da = scratch(B * T * kSlots * H);
     dcarry = scratch(B * H);
@@ -57,11 +58,20 @@ struct Rnn final : Op {
   }
   const char* name() const override { return Cell::kOwnCarry ? "lstm" : "gru"; }
 
+  // Whether rnn_gpu.hpp takes the walks: one processor of the GPU holds U.
+  bool held() const {
+#if defined(SSM_RNN_HELD)
+    return H <= kMostHeld;
+#else
+    return false;
+#endif
+  }
+
   Sequences sequences() const {
     Sequences s{};
     s.slots = v(slots), s.y = v(y), s.carry = Cell::kOwnCarry ? v(c) : v(y);
     s.h0 = h0.id < 0 ? nullptr : v(h0), s.c0 = c0.id < 0 ? nullptr : v(c0);
-    s.U = v(U), s.turned = v(turned), s.bias = v(bias_h);
+    s.U = v(U), s.turned = held() ? nullptr : v(turned), s.bias = v(bias_h);
     s.T = T, s.H = H;
     return s;
   }
@@ -83,6 +93,9 @@ struct Rnn final : Op {
 
   void forward(const Run& r) override {
     from_input(r);
+#if defined(SSM_RNN_HELD)
+    if (held()) return held_forward<Cell>(r, B, sequences());
+#endif
     const Index rows = G * H, channels = H;
     const Real* from = v(U);
     Real* to = v(turned);
@@ -125,7 +138,12 @@ struct Rnn final : Op {
 
   void backward(const Run& r) override {
     const bool learned = h0.id >= 0;
-    walk("ssm::rnn_back", r, B, learned ? T + 1 : T, H, Backward<Cell>{sequences(), d(y), v(da), v(dcarry), learned ? v(dh0) : nullptr});
+    Real* at_start = learned ? v(dh0) : nullptr;
+#if defined(SSM_RNN_HELD)
+    if (held()) held_backward<Cell>(r, B, sequences(), d(y), v(da), v(dcarry), at_start);
+    else
+#endif
+      walk("ssm::rnn_back", r, B, learned ? T + 1 : T, H, Backward<Cell>{sequences(), d(y), v(da), v(dcarry), at_start});
     const Grad dx = g(x);
     gemm(r, false, false, B * T, I, G * H, 1, v(da), kSlots * H, v(W), I, dx.add ? Real(1) : Real(0), dx.p, I);
     weights(r, G * H, I, B * T, 1, v(da), v(x), I, d(W));

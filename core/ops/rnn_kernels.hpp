@@ -2,6 +2,7 @@
 #pragma once
 #include "launch.hpp"
 #include "lib/each.hpp"
+#include "lib/team_capture.hpp"
 #include "math.hpp"
 #include "tensor.hpp"
 
@@ -17,18 +18,38 @@ struct Past {
   Real slot[kSlots], carry;  // gradients of the gates, and of the carry one step earlier
 };
 
+// sigmoid and tanh of the gates. CUDA, float: from one exponential and one reciprocal of one instruction each, because every step waits for
+// them; relative errors 1e-6.
+SSM_FN double gate_sigmoid(double x) { return sigmoid(x); }
+SSM_FN double gate_tanh(double x) { return fast_tanh(x); }
+#if defined(__CUDA_ARCH__)
+__device__ inline float reciprocal_1_exp2(float x) {  // 1 / (1 + 2^x)
+  float y;
+  asm("{\n.reg .f32 e;\nex2.approx.ftz.f32 e, %1;\nadd.f32 e, e, 0f3F800000;\nrcp.approx.ftz.f32 %0, e;\n}" : "=f"(y) : "f"(x));
+  return y;
+}
+SSM_FN float gate_sigmoid(float x) { return reciprocal_1_exp2(-1.44269504f * x); }
+SSM_FN float gate_tanh(float x) {
+  const float small = x * x, series = x * (1.0f - small * (0.333333333f - small * (0.133333333f - small * 0.0539682540f)));
+  return small < 0.01f ? series : 1.0f - 2.0f * reciprocal_1_exp2(2.88539008f * x);
+}
+#else
+SSM_FN float gate_sigmoid(float x) { return sigmoid(x); }
+SSM_FN float gate_tanh(float x) { return fast_tanh(x); }
+#endif
+
 // Slots i, f, g, o; the carry is c.   x, u: what input and state give to the gates.
 struct LstmCell {
   static constexpr int kGates = 4;
   static constexpr bool kOwnCarry = true;
   SSM_FN static int slot(int gate) { return gate; }  // where the gradient lies that goes through the recurrent weights of a gate
   SSM_FN static Next next(const Real (&x)[kSlots], const Real (&u)[kSlots], Real carry) {
-    const Real i = sigmoid(x[0] + u[0]), f = sigmoid(x[1] + u[1]), g = fast_tanh(x[2] + u[2]), o = sigmoid(x[3] + u[3]);
+    const Real i = gate_sigmoid(x[0] + u[0]), f = gate_sigmoid(x[1] + u[1]), g = gate_tanh(x[2] + u[2]), o = gate_sigmoid(x[3] + u[3]);
     const Real c = f * carry + i * g;
-    return {{i, f, g, o}, c, o * fast_tanh(c)};
+    return {{i, f, g, o}, c, o * gate_tanh(c)};
   }
   SSM_FN static Past back(const Real (&s)[kSlots], Real before, Real carry, Real dh, Real dcarry) {
-    const Real i = s[0], f = s[1], g = s[2], o = s[3], tanh_c = fast_tanh(carry), dc = dcarry + dh * o * (1 - tanh_c * tanh_c);
+    const Real i = s[0], f = s[1], g = s[2], o = s[3], tanh_c = gate_tanh(carry), dc = dcarry + dh * o * (1 - tanh_c * tanh_c);
     return {{dc * g * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - g * g), dh * tanh_c * o * (1 - o)}, dc * f};
   }
 };
@@ -39,7 +60,7 @@ struct GruCell {
   static constexpr bool kOwnCarry = false;
   SSM_FN static int slot(int gate) { return gate == 2 ? 3 : gate; }
   SSM_FN static Next next(const Real (&x)[kSlots], const Real (&u)[kSlots], Real carry) {
-    const Real r = sigmoid(x[0] + u[0]), z = sigmoid(x[1] + u[1]), n = fast_tanh(x[2] + r * u[2]), h = n + z * (carry - n);
+    const Real r = gate_sigmoid(x[0] + u[0]), z = gate_sigmoid(x[1] + u[1]), n = gate_tanh(x[2] + r * u[2]), h = n + z * (carry - n);
     return {{r, z, n, u[2]}, h, h};
   }
   SSM_FN static Past back(const Real (&s)[kSlots], Real before, Real, Real dh, Real dcarry) {
@@ -172,7 +193,7 @@ struct Walk {
 };
 template <class K>
 void walk(const char* label, const Run& r, Index B, Index visits, Index H, const K& kernel) {
-  fits<Walk<K>>();
+  fits_team<Walk<K>>();
   const int threads = static_cast<int>(H < 512 ? (H + 31) / 32 * 32 : 512);
   Kokkos::parallel_for(kernel_name(label), WalkPolicy(r.exec.space, static_cast<int>(B), threads), Walk<K>{kernel, visits, H});
 }

@@ -7,6 +7,7 @@
 #define SSM_SCAN_ON_REGISTERS
 #include <algorithm>
 
+#include "lib/team_capture.hpp"
 #include "lib/warp.hpp"
 #include "ops/selective_scan_kernels.hpp"
 
@@ -39,7 +40,7 @@ using Member = Teams<1>::member_type;
 // blocks: how many a processor is to hold, which limits the registers of a thread.
 template <int blocks, class F>
 void launch_cut(const char* label, const Run& r, const Cut& cut, Index B, const F& f) {
-  fits<F>();
+  fits_team<F>();
   const Teams<blocks> policy(r.exec.space, static_cast<int>(B * cut.segments * cut.groups), cut.threads);
   Kokkos::parallel_for(kernel_name(label), policy, f);
 }

@@ -40,41 +40,55 @@ Index mode_gradients_scratch(const SsmParams& p) {
   return p.H * p.M * (kModeGrads + 2 * p.rank) * static_cast<Index>(sizeof(Wide) / sizeof(Real));
 }
 
-void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wide* parts) {
-  const SsmView view = view_of(op, p);
-  const Index width = kModeGrads + 2 * p.rank;
-  Real *dA_real = p.train_decay ? op.d(p.A_real) : nullptr, *dA_imag = p.real ? nullptr : op.d(p.A_imag),
-       *dB = p.train_B ? op.d(p.B) : nullptr;
-  Real *dP = p.rank ? op.d(p.P) : nullptr, *dinv_dt = op.d(p.inv_dt);
-  // Channels of the set that mode i / width belongs to, and what the c-th of them adds.
-  const auto sharing = KOKKOS_LAMBDA(const Index i) {
-    const Index s = i / width / view.M;
-    return (view.H - s + view.S - 1) / view.S;
-  };
-  const auto of_channel = KOKKOS_LAMBDA(const Index i, const Index c) {
-    const Index mode = i / width, s = mode / view.M;
-    return parts[((s + c * view.S) * view.M + mode - s * view.M) * width + i % width];
-  };
-  const auto put = KOKKOS_LAMBDA(const Index i, const Wide sum) {
+// What the channels of a set add to the parameters of its modes. Number i = (mode, k); a copy of it must stay small: see lib/team_capture.hpp.
+struct ModeSums {
+  const Wide* parts;
+  Real *dA_real, *dA_imag, *dB, *dP;
+  Index H, S, M, width;
+  bool real;
+
+  // How many channels share number i, and what the c-th of them adds to it.
+  SSM_FN Index sharing(Index i) const { return (H - i / width / M + S - 1) / S; }
+  SSM_FN Wide of_channel(Index i, Index c) const {
+    const Index mode = i / width, s = mode / M;
+    return parts[((s + c * S) * M + mode - s * M) * width + i % width];
+  }
+  SSM_FN void put(Index i, Wide sum) const {
     const Index mode = i / width, k = i - mode * width;
     const Real g = static_cast<Real>(sum);
     if (k == 0 && dA_real) dA_real[mode] += g;
     if (k == 1 && dA_imag) dA_imag[mode] += g;
-    if ((k == 2 || k == 3) && dB && !(view.real && k == 3)) dB[view.real ? mode : 2 * mode + k - 2] += g;
-    if (k > 4) dP[((k - 5) / 2 * view.S * view.M + mode) * 2 + (k - 5) % 2] += g;
-  };
+    if ((k == 2 || k == 3) && dB && !(real && k == 3)) dB[real ? mode : 2 * mode + k - 2] += g;
+    if (k > 4) dP[((k - 5) / 2 * S * M + mode) * 2 + (k - 5) % 2] += g;
+  }
+};
+
+void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wide* parts) {
+  const SsmView view = view_of(op, p);
+  const Index width = kModeGrads + 2 * p.rank;
+  Real* dinv_dt = op.d(p.inv_dt);
+  const ModeSums sums{parts,
+                      p.train_decay ? op.d(p.A_real) : nullptr,
+                      p.real ? nullptr : op.d(p.A_imag),
+                      p.train_B ? op.d(p.B) : nullptr,
+                      p.rank ? op.d(p.P) : nullptr,
+                      p.H,
+                      p.S,
+                      p.M,
+                      width,
+                      p.real};
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
   launch_rows(
       "ssm::mode_gradients", r, p.S * p.M * width, KOKKOS_LAMBDA(const Row& row, const Index i) {
-        const Wide sum = row.template sum<Wide>(sharing(i), [&](const Index c) { return of_channel(i, c); });
-        row.once([&] { put(i, sum); });
+        const Wide sum = row.template sum<Wide>(sums.sharing(i), [&](const Index c) { return sums.of_channel(i, c); });
+        row.once([&] { sums.put(i, sum); });
       });
 #else
   launch(
       "ssm::mode_gradients", r, p.S * p.M * width, KOKKOS_LAMBDA(const Index i) {
         Wide sum = 0;
-        for (Index c = 0; c < sharing(i); ++c) sum += of_channel(i, c);
-        put(i, sum);
+        for (Index c = 0; c < sums.sharing(i); ++c) sum += sums.of_channel(i, c);
+        sums.put(i, sum);
       });
 #endif
   launch(

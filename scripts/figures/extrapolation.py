@@ -57,7 +57,7 @@ def figure(runs):
             ax.axvline(length, color=style.FAINT, linestyle="--", linewidth=1)
         ax.set_xscale("log", base=2)
         every = sorted({t for lengths in scores[task].values() for t in lengths})
-        ax.set_xticks(every, every)
+        ax.set_xticks(every, [f"{t // 1024}K" if t % 1024 == 0 and len(every) > 8 else t for t in every])
         ax.minorticks_off()
         ax.set_ylim(-3, 103)
         ax.set_xlabel(f"length of the test sequences ({task}); dashed: trained on")
