@@ -18,7 +18,7 @@ namespace ssm::matrix_state_op {
 
 using namespace gpu_tile;
 
-constexpr int kSteps = 64, kValues = 64, kKeys = 32;  // steps of a chunk; values and keys of a part of a state
+constexpr int kSteps = 64, kValues = 64, kKeys = 32;  // steps of a chunk; values and keys of the least part of a state
 constexpr int kValueRow = kValues + 4, kScoreRow = kSteps + 8;
 static_assert(kSteps == kChunk);
 
@@ -124,71 +124,77 @@ struct RowsBlock {
   }
 };
 
-// acc (64 values, 32 keys) += sum over steps of (f Y)^T X, from Y (steps, kValueRow), X (steps, ldx). Summed apart, as product_nn of mma.hpp.
-template <int kPasses>
-__device__ void add_outer(const Mma<kPasses>& layout, Real (&acc)[2][8], const Real* Y, const Real* f, const Real* X, int ldx) {
-  Real part[2][8] = {};
+// acc (64 values, 4 C keys) += sum over steps of (f Y)^T X, from Y (steps, kValueRow), X (steps, ldx). Summed apart, as product_nn of mma.hpp.
+template <int kPasses, int C>
+__device__ void add_outer(const Mma<kPasses>& layout, Real (&acc)[2][C], const Real* Y, const Real* f, const Real* X, int ldx) {
+  Real part[2][C] = {};
   const int t = 2 * layout.t;
   const Real *y = Y + t * kValueRow + layout.template row<2>(0), *x = X + t * ldx + layout.g;
 #pragma unroll 2
   for (int k = 0; k < kSteps; k += 8) {
     gpu_tile::Bits high[1][4], low[1][4];
-    Real right[4][2];
 #pragma unroll
     for (int e = 0; e < 4; ++e) layout.split(y[(k + e / 2) * kValueRow + e % 2 * 8] * f[k + t + e / 2], high[0][e], low[0][e]);
 #pragma unroll
-    for (int n = 0; n < 4; ++n)
+    for (int c = 0; c < C; c += 8) {
+      Real right[4][2];
 #pragma unroll
-      for (int e = 0; e < 2; ++e) right[n][e] = x[(k + e) * ldx + 8 * n];
-    Mma<kPasses>::multiply(part, 0, high, low, right);
+      for (int n = 0; n < 4; ++n)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) right[n][e] = x[(k + e) * ldx + 4 * c + 8 * n];
+      Mma<kPasses>::multiply(part, c, high, low, right);
+    }
   }
 #pragma unroll
   for (int r = 0; r < 2; ++r)
 #pragma unroll
-    for (int c = 0; c < 8; ++c) acc[r][c] += part[r][c];
+    for (int c = 0; c < C; ++c) acc[r][c] += part[r][c];
 }
 
 // States from the first chunk on, and, in the second half of the blocks, their adjoints from the last chunk on.
-template <int kPasses>
+template <int kPasses, int kPart>
 struct StatesBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4, kRow = kKeys + 4;
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = kPart <= 32 ? 4 : 3, kRow = kPart + 4;
   static constexpr int kX = 0, kY = kX + kSteps * kRow, kF = kY + kSteps * kValueRow, kOnes = kF + kSteps, kTotal = kOnes + kSteps,
-                       kBuffer = kTotal + kKeys;
+                       kBuffer = kTotal + kPart;
   static constexpr std::size_t kBytes = sizeof(Real) * 2 * kBuffer;
   Chunked t;
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
     const Arguments& a = t.a;
     const Mma<kPasses> layout(thread);
-    const Index chunks = t.chunks(), k_parts = t.Kp / kKeys, parts = k_parts * t.v_tiles(), ways = a.B * a.heads * parts;
+    const Index chunks = t.chunks(), k_parts = t.Kp / kPart, parts = k_parts * t.v_tiles(), ways = a.B * a.heads * parts;
     const bool back = block >= ways;
-    const Index own = back ? block - ways : block, k0 = own % k_parts * kKeys, v0 = own / k_parts % t.v_tiles() * kValues;
+    const Index own = back ? block - ways : block, k0 = own % k_parts * kPart, v0 = own / k_parts % t.v_tiles() * kValues;
     const Index bh = own / parts, b = bh / a.heads, h = bh - b * a.heads, group = h / (a.heads / a.groups);
     const Real* of_keys = back ? (t.channel() ? t.Qe : a.q) : (t.channel() ? t.Kd : a.k);
     const Real *X = of_keys + b * a.T * t.ld() + group * a.K + k0, *Y = (back ? t.dy : a.v) + (b * a.T * a.heads + h) * a.V + v0;
-    const int keys = at_most(a.K - k0, kKeys), values = at_most(a.V - v0, kValues);
+    const int keys = at_most(a.K - k0, kPart), values = at_most(a.V - v0, kValues);
     const auto fetch = [&](Index n) {
       const Index c = back ? chunks - 1 - n : n, step = c * kSteps, item = bh * chunks + c;
       Real* to = memory + n % 2 * kBuffer;
       if (n + 1 < chunks) {
         const int count = at_most(a.T - step, kSteps);
         const Real* rows = t.rows + item * kRows * kSteps;
-        copy_tile<kSteps, kKeys>(thread, X + step * t.ld(), t.ld(), count, keys, t.whole, to + kX, kRow);
+        copy_tile<kSteps, kPart>(thread, X + step * t.ld(), t.ld(), count, keys, t.whole, to + kX, kRow);
         copy_tile<kSteps, kValues>(thread, Y + step * a.heads * a.V, a.heads * a.V, count, values, t.whole, to + kY, kValueRow);
         copy_tile<1, kSteps>(thread, rows + (back ? kFromPer : kToDelta) * kSteps, 0, 1, kSteps, true, to + kF, 0);
         copy_tile<1, kSteps>(thread, rows + (back ? kFromExtra : kTo) * kSteps, 0, 1, kSteps, true, to + kOnes, 0);
-        copy_tile<1, kKeys>(thread, t.totals + item * t.Kp + k0, 0, 1, kKeys, true, to + kTotal, 0);
+        copy_tile<1, kPart>(thread, t.totals + item * t.Kp + k0, 0, 1, kPart, true, to + kTotal, 0);
       }
       copies_end();
     };
-    Real acc[2][8] = {}, sum = 0;
+    Real acc[2][kPart / 4] = {}, sums[kPart / 32] = {};
+    const int lane = thread % 32, warp = thread / 32;
     fetch(0);
     for (Index n = 0; n < chunks; ++n) {
       const Index item = bh * chunks + (back ? chunks - 1 - n : n);
       Real* state = (back ? t.G : t.S) + (item * t.Vp + v0) * t.Kp + k0;
       entries(layout, acc, [&](int v, int k, Real x) { state[v * t.Kp + k] = x; });
       const bool ones = a.normalise && v0 == 0;
-      if (ones) (back ? t.Gz : t.z)[(item * 4 + thread / 32) * t.Kp + k0 + thread % 32] = sum;
+#pragma unroll
+      for (int k = 0; k < kPart / 32; ++k)
+        if (ones) (back ? t.Gz : t.z)[(item * 4 + warp) * t.Kp + k0 + 32 * k + lane] = sums[k];
       if (n + 1 == chunks) break;
       fetch(n + 1);
       copies_wait<1>();
@@ -196,11 +202,12 @@ struct StatesBlock {
       const Real* from = memory + n % 2 * kBuffer;
       entries(layout, acc, [&](int, int k, Real& x) { x *= from[kTotal + k]; });
       add_outer(layout, acc, from + kY, from + kF, from + kX, kRow);
-      if (ones) {
-        sum *= from[kTotal + thread % 32];
-        const int first = thread / 32 * 16;
+#pragma unroll
+      for (int k = 0; k < kPart / 32; ++k) {
+        if (!ones) continue;
+        sums[k] *= from[kTotal + 32 * k + lane];
 #pragma unroll 8
-        for (int i = first; i < first + 16; ++i) sum += from[kX + i * kRow + thread % 32] * from[kOnes + i];
+        for (int i = 16 * warp; i < 16 * warp + 16; ++i) sums[k] += from[kX + i * kRow + 32 * k + lane] * from[kOnes + i];
       }
       __syncthreads();
     }

@@ -66,9 +66,14 @@ void launch_states(const Run& r, const Chunked& t) {
   constexpr int kAtOnce = RowsBlock::kThreads / 32;
   launch_shared("ssm::matrix_state_rows", r, (t.items() + kAtOnce - 1) / kAtOnce, 0, RowsBlock{t});
   if (t.channel()) launch_shared("ssm::matrix_state_gates", r, t.items(), GatesBlock<D>::kBytes, GatesBlock<D>{t});
-  using States = StatesBlock<kPasses>;
-  const Index blocks = t.a.B * t.a.heads * (t.Kp / kKeys) * t.v_tiles();
-  launch_shared("ssm::matrix_state_states", r, t.dy ? 2 * blocks : blocks, States::kBytes, States{t});
+  const auto walk = [&](auto part) {
+    using States = StatesBlock<kPasses, decltype(part)::value>;
+    const Index blocks = t.a.B * t.a.heads * (t.Kp / part) * t.v_tiles();
+    launch_shared("ssm::matrix_state_states", r, t.dy ? 2 * blocks : blocks, States::kBytes, States{t});
+  };
+  const bool many = t.Kp % 64 == 0 && t.a.B * t.a.heads * (t.Kp / 64) * t.v_tiles() >= kItemsWanted / 2;
+  if (many) walk(std::integral_constant<int, 64>());
+  else walk(std::integral_constant<int, 32>());
 }
 
 inline void tiled_forward(const Run& r, const Chunked& t) {
