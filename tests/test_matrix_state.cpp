@@ -113,6 +113,27 @@ TEST(MatrixState, StrongDecays) {
   }
 }
 
+// Heads wider than a GPU's tiles, in both views, whose kernels share nothing there: outputs and every gradient.
+TEST(MatrixState, WideHeads) {
+  for (StateCase c :
+       {StateCase{"keys", 1, 70, 2, 1, 140, 3, "time", true, true}, StateCase{"values", 1, 70, 2, 2, 5, 68, "time", true, true},
+        StateCase{"both", 1, 66, 1, 1, 68, 70, "time", false, true, true}, StateCase{"rates", 1, 66, 2, 2, 66, 66, "head"},
+        StateCase{"channels", 1, 130, 1, 1, 36, 68, "channel"}, StateCase{"many_channels", 1, 66, 1, 1, 60, 8, "channel"}}) {
+    Arrays found[2];
+    for (const char* view : {"scan", "chunked"}) {
+      c.view = view;
+      const OpCase o = op_case(c);
+      Probe probe(test_device().exec(), o);
+      Arrays& all = found[c.view == "chunked"];
+      all.push_back(probe.forward(o.values_of_inputs));
+      for (auto& dx : probe.backward(test_values("dy", static_cast<Index>(all[0].size())))) all.push_back(dx);
+      if (c.skip) all.push_back(probe.params().get_grad("D"));
+    }
+    for (std::size_t i = 0; i < found[0].size(); ++i)
+      EXPECT_LT(relative_error(found[1][i], found[0][i]), kDouble ? 1e-11 : 1e-5) << c.name << ", array " << i;
+  }
+}
+
 TEST(MatrixState, LongMemory) {  // slow gates: rounding of a decay must not grow with the length
   for (const char* view : {"chunked", "scan"})
     for (const char* gate : {"time", "channel"}) {

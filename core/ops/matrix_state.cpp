@@ -6,9 +6,13 @@
 // channel and step. One work item walks the chunks of one sequence with the heads that share its queries and keys; it owns all it writes.
 // backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end.
 #include "launch.hpp"
+#include "lib/reduce.hpp"
 #include "ops.hpp"
 #include "ops/matrix_state_chunked.hpp"
 #include "ops/matrix_state_scan.hpp"
+#if defined(KOKKOS_ENABLE_CUDA)
+#include "ops/matrix_state_tiles.hpp"
+#endif
 
 namespace ssm {
 namespace matrix_state_op {
@@ -170,23 +174,31 @@ struct MatrixState final : Op {
   Tensor den, y;
   Param skip;
   State carried;
-  Scratch work, states, parts, skips, outputs;
-  Arguments shape{};  // extents and options; addresses are filled in at every run
+  Scratch work, states, parts, skips, sums, outputs;
+  Arguments shape{};   // extents and options; addresses are filled in at every run
+  bool tiled = false;  // the kernels of matrix_state_tiles.hpp
 
   MatrixState(Net& net, const MatrixStateInputs& inputs, const MatrixStateOptions& o) : Op(net), i(inputs) {
     in(i.q, save), in(i.k, save), in(i.v, save);
     if (i.gate.id >= 0) in(i.gate, save);
     if (i.delta.id >= 0) in(i.delta, save);
     describe(o);
-    const Index state_size = shape.Kw() * shape.Vw(), items = n.B * shape.groups * shape.blocks;
+    Index room = n.B * shape.groups * shape.blocks * shape.of_item, states_room = n.B * shape.chunks() * o.heads * shape.Kw() * shape.Vw();
+#if defined(SSM_MATRIX_STATE_ON_TILES)
+    tiled = n.mode != Mode::stream && takes_tiles(shape, i.delta.id >= 0);
+    if (tiled) {
+      shape.blocks = cut_heads(shape);
+      room = forward_room(chunked(shape, nullptr, nullptr)), states_room = back_room(chunked(shape, nullptr, nullptr));
+    }
+#endif
     carried = state(o.heads * shape.K * shape.columns());
     if (o.skip) skip = param("D", {o.heads}, init::constant(1), no_decay());
     if (n.mode == Mode::stream) outputs = scratch(n.B * o.heads * shape.columns());
-    else work = scratch(items * shape.of_item);
+    else work = scratch(room);
     if (n.mode == Mode::train) {
-      states = scratch(n.B * shape.chunks() * o.heads * state_size);
+      states = scratch(states_room);
       if (shape.blocks > 1) parts = scratch(2 * shape.blocks * i.q.size());
-      if (o.skip) skips = scratch(n.B * o.heads);
+      if (o.skip) skips = scratch(skip_parts() * o.heads), sums = scratch(sum_columns_scratch(skip_parts(), o.heads));
       if (o.normalise) den = keep(shaped({n.B, n.T, o.heads}));
     }
     y = out(shaped({n.B, n.T, i.v.last()}), o.normalise ? save : drop);
@@ -229,8 +241,15 @@ struct MatrixState final : Op {
     return a;
   }
   Index items() const { return n.B * shape.groups * shape.blocks; }
+  // Sums of every head that D's gradient is made of.
+  Index skip_parts() const { return tiled ? n.B * shape.chunks() : n.B; }
 
-  void forward(const Run& r) override { launch_teams("ssm::matrix_state", r, items(), Forward{arguments()}); }
+  void forward(const Run& r) override {
+#if defined(SSM_MATRIX_STATE_ON_TILES)
+    if (tiled) return tiled_forward(r, chunked(arguments(), nullptr, nullptr));
+#endif
+    launch_teams("ssm::matrix_state", r, items(), Forward{arguments()});
+  }
 
   void backward(const Run& r) override {
     Gradients o{};
@@ -241,18 +260,17 @@ struct MatrixState final : Op {
     const Index count = i.q.size(), blocks = shape.blocks;
     if (blocks > 1) o.q_parts = v(parts), o.k_parts = v(parts) + blocks * count;
     o.skip_parts = v(skips);
-    launch_teams("ssm::matrix_state_back", r, items(), Backward{arguments(), o});
+#if defined(SSM_MATRIX_STATE_ON_TILES)
+    if (tiled) tiled_backward(r, chunked(arguments(), o.dy, v(states)), o);
+#endif
+    if (!tiled) launch_teams("ssm::matrix_state_back", r, items(), Backward{arguments(), o});
     if (blocks > 1) sum_parts(r, o.q_parts, blocks, count, o.dq), sum_parts(r, o.k_parts, blocks, count, o.dk);
     if (skip.id >= 0) {
-      Real* to = d(skip);
       const Real* from = o.skip_parts;
-      const Index B = n.B, heads = shape.heads;
-      launch(
-          "ssm::matrix_state_skip", r, heads, KOKKOS_LAMBDA(const Index h) {
-            Real sum = 0;
-            for (Index b = 0; b < B; ++b) sum += from[b * heads + h];
-            to[h] += sum;
-          });
+      const Index heads = shape.heads;
+      sum_columns(
+          "ssm::matrix_state_skip", r, skip_parts(), heads, v(sums),
+          KOKKOS_LAMBDA(const Index row, const Index h) { return from[row * heads + h]; }, Grad{d(skip), true});
     }
   }
   static void sum_parts(const Run& r, const Real* from, Index parts, Index count, Grad to) {

@@ -125,7 +125,7 @@ struct Gradients {
   const Real* dy;
   Grad dq, dk, dv, dgate, ddelta;
   Real *q_parts, *k_parts;  // (blocks,B,T,groups K) where several items share a group, else null
-  Real* skip_parts;         // (B,heads)
+  Real* skip_parts;         // (B,heads); on tiles (B,chunks,heads)
 };
 
 // Tiles of a backward pass.

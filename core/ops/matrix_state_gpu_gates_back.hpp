@@ -1,0 +1,215 @@
+// matrix_state_gpu_gates_back.hpp - gradients of matrix states with channel gates on tensor cores: a block per chunk and head.
+//
+// As matrix_state_gpu_back.hpp, but for what lies inside a chunk (F = dO V^T, lower triangle, times scale): a sub-chunk's share of dQ from
+// earlier ones is F (K suf), decayed by one whole sub-chunk after another and at last by pre; dK's from later ones likewise.
+//   gate_t = sum_{i >= t} (q_i dq_i - k_i dk_i inside) + sum_{j < t} k_j dk_j through the state + 2^{b_63} <G, S>, channel by channel
+#pragma once
+#include "matrix_state_gpu_back.hpp"
+#include "matrix_state_gpu_gates.hpp"
+
+#if defined(SSM_MATRIX_STATE_ON_TILES)
+namespace ssm::matrix_state_op {
+
+// Shares of the warp's own sub-chunk to queries, or to keys where kKeys: from X, the other ones, their steps' decays, and weights F (rows as
+// the result's) to `to` (steps, kRow). Lanes are channels.
+template <int D, bool kOfKeys>
+__device__ void gradients_within(int sub, int lane, const Real* X, Index ld, int count, Index width, const Real* step, const Real* F,
+                                 Real* to) {
+  constexpr int kRow = D + 4;
+  const int first = sub * kSub;
+  for (int k = lane; k < D; k += 32) {
+    Real seen[kSub];
+#pragma unroll
+    for (int i = 0; i < kSub; ++i) seen[i] = first + i < count && k < width ? X[(first + i) * ld + k] : Real(0);
+#pragma unroll
+    for (int n = 0; n < kSub; ++n) {
+      const int i = kOfKeys ? kSub - 1 - n : n;
+      const Real decay = kOfKeys ? (i + 1 < kSub ? step[(first + i + 1) * kRow + k] : Real(1)) : step[(first + i) * kRow + k];
+      const Real* weights = F + (first + i) * kScoreRow + first;
+      Real sum = weights[i] * seen[i];
+#pragma unroll
+      for (int j = 0; j < kSub; ++j) {
+        if (kOfKeys ? j <= i : j >= i) continue;
+        seen[j] *= decay;
+        sum += weights[j] * seen[j];
+      }
+      to[(first + i) * kRow + k] = sum;
+    }
+  }
+}
+
+template <int kPasses, int D>
+struct ChannelGradientsBlock {
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = D <= 32 ? 2 : 1, kRow = D + 4, kC = D / 4;
+  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kStep = kK + kSteps * kRow, kS = kStep + kSteps * kRow, kX = kS + kValues * kRow,
+                       kV = kX + kSteps * kRow, kDO = kV + kSteps * kValueRow, kA = kDO + kSteps * kValueRow,
+                       kTotals = kA + kSteps * kScoreRow, kSums = kTotals + 4 * D, kEnd = kSums + 3 * 4 * D + 4;
+  static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
+  static_assert(kBlocks * (kBytes + 1024) <= 228 * 1024);
+  using L = Mma<kPasses>;
+  Chunked t;
+  Gradients o;
+
+  __device__ void operator()(Index block, int thread, Real* m) const {
+    const Arguments& a = t.a;
+    const ChunkPlace<D> at(t, block, thread);
+    const L layout(thread);
+    const Index h = at.first, v_tiles = t.v_tiles(), width = a.K, first = at.row * t.ld() + h * width, decays = at.item(h) * kSteps * width;
+    const int sub = layout.warp, lane = thread % 32;
+    const bool many = v_tiles > 1;
+    Real f[2][16] = {};
+    at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kK), at.keys(t.Kd, 0, m + kX);
+    copy_decays(at, t.step, h, m + kStep);
+    if (!many) at.state(t.G, h, 0, 0, m + kS);
+    for (Index vt = 0; vt < v_tiles; ++vt) {
+      __syncthreads();
+      at.values(a.v, h, vt, m + kV), at.values(t.dy, h, vt, m + kDO);
+      arrive();
+      layout.template product_nt<kValues>(f, m + kDO, kValueRow, m + kV, kValueRow);
+    }
+    Real skip = 0;
+    entries(layout, f, [&](int i, int j, Real& x) {
+      if (i == j) skip += x;
+      x = i < j ? Real(0) : a.scale * x;
+    });
+    if (a.skip) {
+      skip = lanes_sum<32>(skip);
+      if (lane == 0) m[kSums + 12 * D + sub] = skip;
+    }
+    channel_scores(layout, at, h, m + kQ, m + kK, m + kStep, m + kTotals, m + kA, 1, kScoreRow);
+    if (a.skip && thread == 0) {
+      const Real* sums = m + kSums + 12 * D;
+      o.skip_parts[(at.b * t.chunks() + at.chunk) * a.heads + h] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
+
+    Real through[2][kC] = {};
+    for (Index vt = 0; vt < v_tiles; ++vt) {
+      if (many) {
+        __syncthreads();
+        at.values(a.v, h, vt, m + kV), at.values(t.dy, h, vt, m + kDO), at.state(t.G, h, vt, 0, m + kS);
+        arrive();
+      }
+      Real acc[2][16] = {};
+      layout.template product_nt<D>(acc, m + kX, kRow, m + kS, kRow);
+      layout.template product_nn<kSteps>(acc, m + kA, kScoreRow, m + kDO, kValueRow);
+      store_values(at, layout, acc, m, h, vt);
+      layout.template product_nn<kValues>(through, m + kV, kValueRow, m + kS, kRow);
+    }
+    __syncthreads();
+    if (!many) at.state(t.S, h, 0, 0, m + kS);
+    copies_end();
+    entries(layout, f, [&](int i, int j, Real x) { m[kA + j * kScoreRow + i] = x; });
+    __syncthreads();
+
+    // Keys: X becomes k_j dk_j through the state; `inner` -k_j dk_j inside the chunk.
+    Real inner[2][kC] = {};
+    for (int other = 3; other > sub; --other) {
+      entries(layout, inner, [&](int, int k, Real& x) { x *= m[kTotals + other * D + k]; });
+      layout.template product_nn<kSub>(inner, m + kA + other * kSub, kScoreRow, m + kQ + other * kSub * kRow, kRow);
+    }
+    gradients_within<D, true>(sub, lane, a.q + first, t.ld(), at.count, width, m + kStep, m + kA, m + kX);
+    __syncwarp();
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+#pragma unroll
+      for (int c = 0; c < kC; ++c) {
+        const int j = layout.template row<2>(r), k = layout.column_nt(c);
+        const bool there = j < at.count && k < width;
+        const Real suf = there ? t.suf[decays + j * width + k] : Real(0), key = there ? a.k[first + j * t.ld() + k] : Real(0);
+        const Real inside = inner[r][c] * suf + m[kX + j * kRow + k];
+        const Real outside = through[r][c] * suf * over_subs(m + kTotals, D, sub, 4, k);
+        if (there) o.dk(first + j * t.ld() + k, inside + outside);
+        inner[r][c] = -key * inside, m[kX + j * kRow + k] = key * outside;
+      }
+    __syncwarp();
+    entries(layout, f, [&](int i, int j, Real x) { m[kA + i * kScoreRow + j] = x; });
+    __syncwarp();
+
+    // Queries: V's place becomes q_i dq_i - k_i dk_i inside.
+    Real* Y = m + kV;
+    Real own[2][kC] = {}, acc[2][kC] = {};
+    for (int other = 0; other < sub; ++other) {
+      entries(layout, own, [&](int, int k, Real& x) { x *= m[kTotals + other * D + k]; });
+      layout.template product_nn<kSub>(own, m + kA + other * kSub, kScoreRow, m + kK + other * kSub * kRow, kRow);
+    }
+    gradients_within<D, false>(sub, lane, a.k + first, t.ld(), at.count, width, m + kStep, m + kA, Y);
+    if (!many) arrive();
+    for (Index vt = 0; vt < v_tiles; ++vt) {
+      if (many) {
+        __syncthreads();
+        at.values(t.dy, h, vt, m + kDO), at.state(t.S, h, vt, 0, m + kS);
+        arrive();
+      }
+      layout.template product_nn<kValues>(acc, m + kDO, kValueRow, m + kS, kRow);
+      state_products(at, m, h, vt, sub, lane);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+#pragma unroll
+      for (int c = 0; c < kC; ++c) {
+        const int i = layout.template row<2>(r), k = layout.column_nt(c);
+        const bool there = i < at.count && k < width;
+        const Real pre = there ? t.pre[decays + i * width + k] : Real(0), query = there ? a.q[first + i * t.ld() + k] : Real(0);
+        const Real all = (own[r][c] + a.scale * acc[r][c] * over_subs(m + kTotals, D, -1, sub, k)) * pre + Y[i * kRow + k];
+        if (there) o.dq(first + i * t.ld() + k, all);
+        Y[i * kRow + k] = query * all + inner[r][c];
+      }
+    __syncwarp();
+    gates(at, m, Y, h, sub, lane);
+  }
+
+  __device__ void store_values(const ChunkPlace<D>& at, const L& layout, Real (&acc)[2][16], const Real* m, Index h, Index vt) const {
+    const Arguments& a = t.a;
+    const int width = at_most(a.V - vt * kValues, kValues);
+    const Real skip = a.skip ? a.skip[h] : Real(0);
+    const Index to = (at.row * a.heads + h) * a.V + vt * kValues;
+    entries(layout, acc, [&](int j, int v, Real x) {
+      if (j < at.count && v < width) o.dv(to + j * a.heads * a.V + v, x + skip * m[kDO + j * kValueRow + v]);
+    });
+  }
+
+  // sum over values of G S, channel by channel; each warp its share of the values.
+  __device__ void state_products(const ChunkPlace<D>& at, Real* m, Index h, Index vt, int sub, int lane) const {
+    const Real* G = at.part_of(t.G, h, vt, 0);
+    for (int k = lane; k < D; k += 32) {
+      Real sum = vt ? m[kSums + (8 + sub) * D + k] : Real(0);
+#pragma unroll 8
+      for (int v = sub * 16; v < sub * 16 + 16; ++v) sum += m[kS + v * kRow + k] * (k < t.Kp ? G[v * t.Kp + k] : Real(0));
+      m[kSums + (8 + sub) * D + k] = sum;
+    }
+  }
+
+  // Sums along the chunk, of Y from the end and of X from the start: lanes are channels, every warp its sub-chunk.
+  __device__ void gates(const ChunkPlace<D>& at, Real* m, const Real* Y, Index h, int sub, int lane) const {
+    const Index width = t.a.K, ld = t.a.heads * width, to = at.row * ld + h * width;
+    Real *after = m + kSums, *before = after + 4 * D, *state = before + 4 * D;
+    const int first = sub * kSub;
+    for (int k = lane; k < D; k += 32) {
+      Real up = 0, down = 0;
+#pragma unroll 8
+      for (int i = first; i < first + kSub; ++i) up += Y[i * kRow + k], down += m[kX + i * kRow + k];
+      after[sub * D + k] = up, before[sub * D + k] = down;
+    }
+    __syncthreads();
+    for (int k = lane; k < width; k += 32) {
+      const Real whole = over_subs(m + kTotals, D, -1, 4, k);
+      Real down = whole * ((state[k] + state[D + k]) + (state[2 * D + k] + state[3 * D + k])), up = 0;
+      for (int s = 0; s < sub; ++s) down += before[s * D + k];
+      for (int s = 3; s > sub; --s) up += after[s * D + k];
+      Real earlier[kSub];
+#pragma unroll
+      for (int i = 0; i < kSub; ++i) {
+        earlier[i] = down;
+        down += m[kX + (first + i) * kRow + k];
+      }
+#pragma unroll
+      for (int i = kSub - 1; i >= 0; --i) {
+        up += Y[(first + i) * kRow + k];
+        if (first + i < at.count) o.dgate(to + (first + i) * ld + k, earlier[i] + up);
+      }
+    }
+  }
+};
+
+}  // namespace ssm::matrix_state_op
+#endif

@@ -1,0 +1,218 @@
+// matrix_state_gpu_states.hpp - matrix states on tensor cores: what is known of every step, and the states at the starts of chunks.
+//
+//   A_ij = scale q_i.k_j 2^{b_i - b_j} delta_j, i >= j      O = A V + scale 2^{b_i} Q S      S' = 2^{b_63} S + (2^{b_63 - b_j} delta_j k_j)^T V
+//
+// Three kernels: rows of factors per step (Rows); states at the starts of chunks, which one block carries through a sequence for 64 values and
+// 32 keys (States); outputs, a block per chunk and head (Outputs). b is the sum of log gates inside the chunk, kept as a pair of floats, so
+// that b_i - b_j is as exact as b_i - b_j is small; nothing above 2^0 is ever formed. Channel gates: matrix_state_gpu_gates.hpp.
+//
+// Floor: 2 C K / (heads of a group) + 2 C V + 4 K V operations a step and head at 165 (split) or 495 (TF32) TFLOP/s, and (2 K + 2 V) / 4.8
+// TB/s, with 3 K V / C for states. What binds at short sequences is the walk of States: 1.5 us a chunk.
+#pragma once
+#include "lib/mma.hpp"
+#include "matrix_state.hpp"
+
+#if defined(SSM_TENSOR_CORES)
+#define SSM_MATRIX_STATE_ON_TILES
+namespace ssm::matrix_state_op {
+
+using namespace gpu_tile;
+
+constexpr int kSteps = 64, kValues = 64, kKeys = 32;  // steps of a chunk; values and keys of the least part of a state
+constexpr int kValueRow = kValues + 4, kScoreRow = kSteps + 8;
+static_assert(kSteps == kChunk);
+
+// What is known of every step of a chunk of a head: b as two floats, delta, scale 2^b, 2^{b_63 - b}, that times delta; and on the way back
+// 1 / normaliser, scale 2^b / normaliser, the gradient of the normaliser, scale 2^b times it.
+enum Factor { kHigh, kLow, kDelta, kFrom, kTo, kToDelta, kPer, kFromPer, kExtra, kFromExtra, kRows };
+constexpr int kForwardRows = kToDelta + 1;
+
+struct Chunked {
+  Arguments a;
+  const Real* dy;
+  Real *rows, *totals;  // (B,heads,chunks,kRows,kSteps); (B,heads,chunks,Kp): decay of the whole chunk
+  Real *S, *z, *G,
+      *Gz;  // (B,heads,chunks,Vp,Kp), (B,heads,chunks,4,Kp): states, in the normaliser's column four sums to add; their adjoints
+  // Channel gates: scale q times its decay since the chunk's start and k times its decay to the end, (B,T,heads,K); decays of one step, since
+  // the start of a sub-chunk, to its end, (B,heads,chunks,kSteps,K).
+  Real *Qe, *Kd, *step, *pre, *suf;
+  Real* end;  // of the scratch behind a.work
+  Index Kp, Vp;
+  bool whole;  // may rows of inputs be copied 16 bytes at a time? Those of scratch always may
+
+  SSM_FN Index chunks() const { return (a.T + kSteps - 1) / kSteps; }
+  SSM_FN Index items() const { return a.B * a.heads * chunks(); }
+  SSM_FN Index k_tiles(int D) const { return (a.K + D - 1) / D; }
+  SSM_FN Index v_tiles() const { return Vp / kValues; }
+  SSM_FN Index ld() const { return a.groups * a.K; }
+  SSM_FN Index blocks() const { return a.B * a.groups * a.blocks * chunks(); }
+  SSM_FN bool channel() const { return a.kind == Gate::channel; }
+};
+
+__device__ inline int at_most(Index n, int limit) { return n < limit ? static_cast<int>(n) : limit; }
+
+// f(row, column, entry) for all entries a thread holds.
+template <class L, int R, int C, class F>
+__device__ void entries(const L& layout, Real (&acc)[R][C], const F& f) {
+#pragma unroll
+  for (int r = 0; r < R; ++r)
+#pragma unroll
+    for (int c = 0; c < C; ++c) f(layout.template row<R>(r), layout.column_nt(c), acc[r][c]);
+}
+
+// 2^{b_i - b_j}, 0 above the diagonal.
+__device__ inline Real between(const Real* rows, int i, int j) {
+  const Real *high = rows + kHigh * kSteps, *low = rows + kLow * kSteps;
+  return i < j ? Real(0) : exp2_weight((high[i] - high[j]) + (low[i] - low[j]));
+}
+
+// One warp a chunk of a head, two steps a lane.
+struct RowsBlock {
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4;
+  Chunked t;
+
+  __device__ void operator()(Index block, int thread, Real*) const {
+    const Index item = block * (kThreads / 32) + thread / 32;
+    if (item >= t.items()) return;
+    const Arguments& a = t.a;
+    const int lane = thread % 32;
+    const Index t0 = item % t.chunks() * kSteps, h = item / t.chunks() % a.heads, first = item / (t.chunks() * a.heads) * a.T + t0;
+    Real* to = t.rows + item * kRows * kSteps;
+    double b[2];
+    for (int e = 0; e < 2; ++e) {
+      const bool inside = t0 + 2 * lane + e < a.T;
+      const double log_gate = inside && a.kind == Gate::time ? a.gate[(first + 2 * lane + e) * a.heads + h] * double(kLog2e) : 0;
+      b[e] = inside && a.kind == Gate::head ? ::log2(double(a.head_decay(h))) : log_gate < -1e6 ? -1e6 : log_gate;
+    }
+    b[1] += b[0];
+    double sum = b[1];
+    for (int other = 1; other < 32; other *= 2) {
+      const double before = __shfl_up_sync(0xffffffffu, sum, other);
+      if (lane >= other) sum += before;
+    }
+    const double last = __shfl_sync(0xffffffffu, sum, 31), before = sum - b[1], scale = t.channel() ? 1 : a.scale;
+    if (t.dy && a.normalise) normaliser_gradient(first, at_most(a.T - t0, kSteps), h, lane, to);
+    for (int e = 0; e < 2; ++e) {
+      const int i = 2 * lane + e;
+      const bool inside = t0 + i < a.T;
+      const double full = before + b[e];
+      const Real high = static_cast<Real>(full), delta = inside ? a.delta ? a.delta[(first + i) * a.heads + h] : Real(1) : Real(0);
+      const Real from = static_cast<Real>(scale) * exp2_weight(high), end = exp2_weight(static_cast<Real>(last - full));
+      to[kHigh * kSteps + i] = high, to[kLow * kSteps + i] = static_cast<Real>(full - double(high));
+      to[kDelta * kSteps + i] = delta, to[kFrom * kSteps + i] = from, to[kTo * kSteps + i] = end, to[kToDelta * kSteps + i] = end * delta;
+      if (!t.dy) continue;
+      const Real per = a.normalise && inside ? 1 / a.den[(first + i) * a.heads + h] : Real(1);
+      const Real extra = a.normalise && inside ? to[kExtra * kSteps + i] : Real(0);
+      to[kPer * kSteps + i] = per, to[kFromPer * kSteps + i] = from * per;
+      to[kExtra * kSteps + i] = extra, to[kFromExtra * kSteps + i] = from * extra;
+    }
+    if (!t.channel())
+      for (Index k = lane; k < t.Kp; k += 32) t.totals[item * t.Kp + k] = exp2_weight(static_cast<Real>(last));
+  }
+
+  // Eight lanes a step.
+  __device__ void normaliser_gradient(Index first, int count, Index h, int lane, Real* to) const {
+    const Arguments& a = t.a;
+    for (int i = lane / 8; i < kSteps; i += 4) {
+      const Index row = (first + (i < count ? i : 0)) * a.heads + h;
+      Real sum = 0;
+      for (Index c = lane % 8; c < a.V; c += 8) sum += t.dy[row * a.V + c] * a.y[row * a.V + c];
+      sum = lanes_sum<8>(sum);
+      if (lane % 8 == 0) to[kExtra * kSteps + i] = -sum / a.den[row];
+    }
+    __syncwarp();
+  }
+};
+
+// acc (64 values, 4 C keys) += sum over steps of (f Y)^T X, from Y (steps, kValueRow), X (steps, ldx). Summed apart, as product_nn of mma.hpp.
+template <int kPasses, int C>
+__device__ void add_outer(const Mma<kPasses>& layout, Real (&acc)[2][C], const Real* Y, const Real* f, const Real* X, int ldx) {
+  Real part[2][C] = {};
+  const int t = 2 * layout.t;
+  const Real *y = Y + t * kValueRow + layout.template row<2>(0), *x = X + t * ldx + layout.g;
+#pragma unroll 2
+  for (int k = 0; k < kSteps; k += 8) {
+    gpu_tile::Bits high[1][4], low[1][4];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) layout.split(y[(k + e / 2) * kValueRow + e % 2 * 8] * f[k + t + e / 2], high[0][e], low[0][e]);
+#pragma unroll
+    for (int c = 0; c < C; c += 8) {
+      Real right[4][2];
+#pragma unroll
+      for (int n = 0; n < 4; ++n)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) right[n][e] = x[(k + e) * ldx + 4 * c + 8 * n];
+      Mma<kPasses>::multiply(part, c, high, low, right);
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r)
+#pragma unroll
+    for (int c = 0; c < C; ++c) acc[r][c] += part[r][c];
+}
+
+// States from the first chunk on, and, in the second half of the blocks, their adjoints from the last chunk on.
+template <int kPasses, int kPart>
+struct StatesBlock {
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = kPart <= 32 ? 4 : 3, kRow = kPart + 4;
+  static constexpr int kX = 0, kY = kX + kSteps * kRow, kF = kY + kSteps * kValueRow, kOnes = kF + kSteps, kTotal = kOnes + kSteps,
+                       kBuffer = kTotal + kPart;
+  static constexpr std::size_t kBytes = sizeof(Real) * 2 * kBuffer;
+  Chunked t;
+
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Arguments& a = t.a;
+    const Mma<kPasses> layout(thread);
+    const Index chunks = t.chunks(), k_parts = t.Kp / kPart, parts = k_parts * t.v_tiles(), ways = a.B * a.heads * parts;
+    const bool back = block >= ways;
+    const Index own = back ? block - ways : block, k0 = own % k_parts * kPart, v0 = own / k_parts % t.v_tiles() * kValues;
+    const Index bh = own / parts, b = bh / a.heads, h = bh - b * a.heads, group = h / (a.heads / a.groups);
+    const Real* of_keys = back ? (t.channel() ? t.Qe : a.q) : (t.channel() ? t.Kd : a.k);
+    const Real *X = of_keys + b * a.T * t.ld() + group * a.K + k0, *Y = (back ? t.dy : a.v) + (b * a.T * a.heads + h) * a.V + v0;
+    const int keys = at_most(a.K - k0, kPart), values = at_most(a.V - v0, kValues);
+    const auto fetch = [&](Index n) {
+      const Index c = back ? chunks - 1 - n : n, step = c * kSteps, item = bh * chunks + c;
+      Real* to = memory + n % 2 * kBuffer;
+      if (n + 1 < chunks) {
+        const int count = at_most(a.T - step, kSteps);
+        const Real* rows = t.rows + item * kRows * kSteps;
+        copy_tile<kSteps, kPart>(thread, X + step * t.ld(), t.ld(), count, keys, t.whole, to + kX, kRow);
+        copy_tile<kSteps, kValues>(thread, Y + step * a.heads * a.V, a.heads * a.V, count, values, t.whole, to + kY, kValueRow);
+        copy_tile<1, kSteps>(thread, rows + (back ? kFromPer : kToDelta) * kSteps, 0, 1, kSteps, true, to + kF, 0);
+        copy_tile<1, kSteps>(thread, rows + (back ? kFromExtra : kTo) * kSteps, 0, 1, kSteps, true, to + kOnes, 0);
+        copy_tile<1, kPart>(thread, t.totals + item * t.Kp + k0, 0, 1, kPart, true, to + kTotal, 0);
+      }
+      copies_end();
+    };
+    Real acc[2][kPart / 4] = {}, sums[kPart / 32] = {};
+    const int lane = thread % 32, warp = thread / 32;
+    fetch(0);
+    for (Index n = 0; n < chunks; ++n) {
+      const Index item = bh * chunks + (back ? chunks - 1 - n : n);
+      Real* state = (back ? t.G : t.S) + (item * t.Vp + v0) * t.Kp + k0;
+      entries(layout, acc, [&](int v, int k, Real x) { state[v * t.Kp + k] = x; });
+      const bool ones = a.normalise && v0 == 0;
+#pragma unroll
+      for (int k = 0; k < kPart / 32; ++k)
+        if (ones) (back ? t.Gz : t.z)[(item * 4 + warp) * t.Kp + k0 + 32 * k + lane] = sums[k];
+      if (n + 1 == chunks) break;
+      fetch(n + 1);
+      copies_wait<1>();
+      __syncthreads();
+      const Real* from = memory + n % 2 * kBuffer;
+      entries(layout, acc, [&](int, int k, Real& x) { x *= from[kTotal + k]; });
+      add_outer(layout, acc, from + kY, from + kF, from + kX, kRow);
+#pragma unroll
+      for (int k = 0; k < kPart / 32; ++k) {
+        if (!ones) continue;
+        sums[k] *= from[kTotal + 32 * k + lane];
+#pragma unroll 8
+        for (int i = 16 * warp; i < 16 * warp + 16; ++i) sums[k] += from[kX + i * kRow + 32 * k + lane] * from[kOnes + i];
+      }
+      __syncthreads();
+    }
+  }
+};
+
+}  // namespace ssm::matrix_state_op
+#endif
