@@ -29,7 +29,7 @@ struct Trial {
   Index planned = 0, high_water = 0, limit = 0;
   double seconds = 0;
   int attempts = 0;
-  std::string state = "ok", reason;
+  std::string state = "ok", reason{};
 };
 
 void prove(Trial& one, const Config& config, Device& device) {
