@@ -153,9 +153,10 @@ struct Backward {
   KOKKOS_FUNCTION void store_values(const Team& team, const Place& at, Index h, Index t0, Index n, const Back& g) const {
     const Index ld = a.heads * a.V, row = at.b * a.T + t0, to = row * ld + h * a.V, Vw = a.Vw(), heads = a.heads;
     const Real *delta = a.delta ? a.delta + row * heads + h : nullptr, skip = a.skip ? a.skip[h] : Real(0);
+    const Real* dy = o.dy + to;  // not g.dO: what is skipped was never divided by the normaliser
     const Grad dv = o.dv, ddelta = o.ddelta;
     team.grid(n, a.V, [&](const Index i, const Index c) {
-      dv(to + i * ld + c, (delta ? delta[i * heads] : Real(1)) * g.dV[i * Vw + c] + skip * g.dO[i * Vw + c]);
+      dv(to + i * ld + c, (delta ? delta[i * heads] : Real(1)) * g.dV[i * Vw + c] + skip * dy[i * ld + c]);
     });
     if (delta) team.grid(n, 1, [&](const Index i, const Index) { ddelta((row + i) * heads + h, dot(Vw, g.X + i * Vw, g.dV + i * Vw)); });
   }
