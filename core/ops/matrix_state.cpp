@@ -142,9 +142,10 @@ struct Backward {
         for (Index i = 0; i < n; ++i) g.skip[h - at.first] += dot(Vw, g.dO + i * Vw, g.X + i * Vw);
       });
     if (!a.normalise) return;
-    const Real* den = a.den + row * heads + h;
+    const Real *den = a.den + row * heads + h, skip = a.skip ? a.skip[h] : Real(0);
     team.grid(n, 1, [&](const Index i, const Index) {
-      const Real along = dot(Vw, g.dO + i * Vw, m.O + i * Vw), per = 1 / den[i * heads];
+      const Real skipped = a.skip ? skip * dot(Vw, g.dO + i * Vw, g.X + i * Vw) : Real(0);
+      const Real along = dot(Vw, g.dO + i * Vw, m.O + i * Vw) - skipped, per = 1 / den[i * heads];
       for (Index c = 0; c < V; ++c) g.dO[i * Vw + c] *= per;
       g.dO[i * Vw + V] = -along * per;
     });

@@ -115,8 +115,9 @@ struct RowsBlock {
     const Arguments& a = t.a;
     for (int i = lane / 8; i < kSteps; i += 4) {
       const Index row = (first + (i < count ? i : 0)) * a.heads + h;
+      const Real skip = a.skip ? a.skip[h] : Real(0);
       Real sum = 0;
-      for (Index c = lane % 8; c < a.V; c += 8) sum += t.dy[row * a.V + c] * a.y[row * a.V + c];
+      for (Index c = lane % 8; c < a.V; c += 8) sum += t.dy[row * a.V + c] * (a.y[row * a.V + c] - skip * a.v[row * a.V + c]);
       sum = lanes_sum<8>(sum);
       if (lane % 8 == 0) to[kExtra * kSteps + i] = -sum / a.den[row];
     }
