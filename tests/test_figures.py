@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from stubbed import SCRIPTS  # noqa: F401  (puts scripts/ on the path)
 
-from ssmb import cases, estimate, figures, results
+from ssmb import cases, estimate, figures, results, tables
 
 KNOWN = {f.name: f for f in figures.discover()}
 
@@ -192,6 +192,17 @@ class Joules(unittest.TestCase):
         run.evals["joules"] = np.array([40.0])
         (ax,) = KNOWN["accuracy_joules"].draw([run]).axes
         self.assertIn(40.0, [x for line in ax.lines if line.get_label() == "mamba" for x in line.get_xdata()])
+
+    def test_the_report_says_joules_per_token_or_why_not(self):
+        run = scored(64, 0.8, trained=True)
+        run.energy = {"source": "", "reason": "no counter"}
+        self.assertNotIn("joules", tables.all_tables([run]))
+        self.assertIn("Energy was not counted: no counter.", tables.all_tables([run]))
+        run.energy = {"source": "NVML", "reason": ""}
+        run.train = {"tokens_real": np.array([2_000_000]), "joules": np.array([84.0])}
+        page = tables.all_tables([run])
+        self.assertIn("joules per million tokens", page)
+        self.assertIn(">42<", page)
 
 
 class Flops(unittest.TestCase):

@@ -1,6 +1,7 @@
 """The tables of the report: plain rows from runs, and their HTML."""
 
 import html
+import math
 import re
 from dataclasses import dataclass
 
@@ -93,6 +94,12 @@ def name_cell(series: Series) -> Cell:
     return Cell(series.label, series.label, f"{swatch(series.mark)} {html.escape(series.label)}")
 
 
+def energy(run: Run) -> float:
+    """Joules of training per million tokens; NaN where they were not counted."""
+    tokens = run.total("tokens_real")
+    return 1e6 * run.total("joules") / tokens if tokens else float("nan")
+
+
 def headline(series: list[Series], budget: bool = True) -> str:
     """One row per series of one task, best first."""
     percent = series[0].runs[0].metric == "accuracy"
@@ -101,6 +108,8 @@ def headline(series: list[Series], budget: bool = True) -> str:
     columns = ["variant", unit, "95 % interval", *(["level reached"] if ladder else [])]
     columns += ["training tokens", "training seconds", "tokens per second", "param&shy;eters"]
     columns += ["planned memory, MiB", "measured memory, MiB"]
+    counted = any(math.isfinite(energy(r)) for s in series for r in s.runs)
+    columns += ["joules per million tokens"] if counted else []
     rows = []
     for one in sorted(series, key=lambda s: (score(s) is None, -(score(s).value if score(s) else 0))):
         s, run, scale = score(one), one.runs[0], 100 if percent else 1
@@ -121,6 +130,7 @@ def headline(series: list[Series], budget: bool = True) -> str:
         planned = sum(run.planned_bytes().values()) / MIB or float("nan")
         measured = median(r.measured_bytes().get("high_water", float("nan")) for r in one.runs) / MIB
         row += [number(planned, f"{planned:.1f}"), number(measured, f"{measured:.1f}" if measured == measured else "–")]
+        row += [number(median(energy(r) for r in one.runs))] if counted else []
         rows.append(row)
     return table(columns, rows)
 
@@ -147,6 +157,9 @@ def remarks(series: list[Series]) -> list[str]:
             f"The runs did not train equally long (shortest {min(known):.0f} s, longest {longest} {max(known):.0f} s); "
             "the curves compare them at equal tokens and at equal seconds."
         )
+    uncounted = sorted({str(r.energy.get("reason", "")) for s in series for r in s.runs} - {""})
+    if uncounted:
+        said.append(f"Energy was not counted: {'; '.join(uncounted)}.")
     if any(r.kind in ("floor", "ladder") for s in series for r in s.runs[0].references):
         said.append("Level reached: the highest reference line that the lower end of the interval passes.")
     return said
