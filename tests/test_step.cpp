@@ -1,5 +1,6 @@
 // test_step.cpp - a training step allocates nothing (operator new and Kokkos), waits for nothing, launches on the run's instance with labelled
 // kernels, and planned memory is what was allocated; for every variant.
+#include <limits>
 #include <set>
 
 #include <Kokkos_Core.hpp>
@@ -48,6 +49,17 @@ void register_variant(const std::string& name) {
     for (const std::string& label : labels) EXPECT_EQ(label.rfind("ssm::", 0), 0u) << label;
   });
 }
+
+#if defined(__SSE2__)
+TEST(Device, TinyNumbersAreZeroOnEveryThreadOfACpu) {
+  if (!kOnHost) GTEST_SKIP() << "a GPU computes with them at full speed";
+  const volatile Real least = std::numeric_limits<Real>::min();
+  int kept = 0;
+  Kokkos::parallel_reduce(
+      Kokkos::RangePolicy<Kokkos::DefaultHostExecutionSpace>(0, 64), [=](int, int& sum) { sum += least * Real(0.5) > 0; }, kept);
+  EXPECT_EQ(kept, 0);
+}
+#endif
 
 const AtStart registered([] {
   for (const std::string& name : VariantRegistry::get().names()) register_variant(name);
