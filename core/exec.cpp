@@ -43,7 +43,7 @@ void need_device() {
 }
 
 // Numbers too small for a whole mantissa count as 0. A loss at the last position alone leaves gradients that fade into them on the way
-// back, and a CPU takes a hundred cycles for each: mamba trained at 0.6 of its speed. Threads made from now on inherit it.
+// back, and processors are slow with them: mamba trained at 0.6 of its speed. Threads made from now on inherit it.
 void flush_denormals() {
 #if defined(__SSE2__)
   constexpr unsigned kResults = 0x8000, kOperands = 0x0040;
