@@ -50,6 +50,9 @@ struct Attention final : Op {
     tiled = o.view == "tiled" && dh <= kMaxHead;
   }
   const char* name() const override { return "attention"; }
+  std::string slow_because() const override {
+    return tiled || o.view != "tiled" ? "" : "heads of " + std::to_string(dh) + " are wider than " + std::to_string(kMaxHead);
+  }
 
   Heads heads() const {
     const Real *X = v(x), *R = rope ? v(rotated) : X;
