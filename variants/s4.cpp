@@ -6,6 +6,7 @@
 // the discrete (bilinear) A of the initial parameters; from then on C~ itself is learned. kernel.l_kernel = L.
 #include <cmath>
 
+#include "error.hpp"
 #include "hippo.hpp"
 #include "s4_transform.hpp"
 #include "ssm_layer.hpp"
@@ -38,6 +39,7 @@ struct S4 final : Variant {
   Answer streams() const override { return causal(); }
 
   Tensor build(Net& n, Tensor x) override {
+    if (d_state % 2) throw BadInput("s4.d_state = " + std::to_string(d_state) + " must be even: modes come in conjugate pairs");
     SsmOptions o;
     Dplr d;
     if (init == "random") {
