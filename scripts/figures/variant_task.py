@@ -37,7 +37,7 @@ def figure(runs):
     series = [s for s in group(runs) if score(s)]
     if not series:
         return None
-    series.sort(key=lambda s: -score(s).value)
+    series.sort(key=lambda s: score(s).value * (-1 if s.runs[0].metric == "accuracy" else 1))
     labels, tasks = list(dict.fromkeys(s.label for s in series)), sorted({s.task for s in series})
     stated = {t: bounds(next(s for s in series if s.task == t).runs[0]) for t in tasks}
     rows = [what for what in ("ceiling", "floor", "published") if any(what in found for found in stated.values())]
@@ -45,9 +45,12 @@ def figure(runs):
     ax = canvas.subplots()
     ax.set_axis_off()
     ax.set_xlim(-1, len(tasks) - 0.5)
-    ax.set_ylim(len(labels) + len(rows) - 0.4, -1.2)
+    ax.set_ylim(len(labels) + len(rows) - 0.4, -1.3)
     for j, task in enumerate(tasks):
-        ax.text(j, -0.9, task, ha="center", va="center", fontweight="bold")
+        metric = next(s for s in series if s.task == task).runs[0].metric
+        ax.text(j, -1.0, task, ha="center", va="center", fontweight="bold")
+        ax.text(j, -0.68, "accuracy, %" if metric == "accuracy" else metric, ha="center", va="center", fontsize=7.5,
+                color=style.FAINT)  # fmt: skip
     best = {}
     for t in tasks:
         better = max if next(s for s in series if s.task == t).runs[0].metric == "accuracy" else min

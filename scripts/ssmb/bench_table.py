@@ -16,7 +16,9 @@ def _row(run: Run, i: int) -> list[Cell]:
     text = f"{low:.3g} – {high:.3g}"
     row = [Cell(f"{case['level']} {case['variant']}"), Cell(str(case["mode"]).replace("_", " + "))]
     row += [number(int(case[axis]), str(case[axis])) for axis in ("B", "T", "D")]
-    row.append(number(int(run.meta.get("threads", 0)), str(run.meta.get("threads", "?"))))
+    n, threads = int(case.get("N", -1)), int(case.get("threads", run.meta.get("threads", 0)))
+    row += [number(n, str(n) if n > 0 else "–"), Cell(str(case.get("view", "")) or "–"), number(threads, str(threads))]
+    row.append(Cell(str(case.get("precision", run.config.get("run.gemm", "?")))))
     row.append(number(middle, f"{middle:.3g}" if timing else "–"))
     row.append(Cell(text if timing else "–", low, f"<span class=keep>{text}</span>" if timing else ""))
     row.append(number(rate, short(rate)))
@@ -27,5 +29,18 @@ def _row(run: Run, i: int) -> list[Cell]:
 def all_tables(runs: list[Run]) -> str:
     """Every case of every bench file; ops are in the figures only. Empty when nothing was timed."""
     rows = [_row(r, i) for r in runs if r.bench for i in range(len(r.bench["case"])) if r.bench["level"][i] != "op"]
-    columns = ["what", "pass", "B", "T", "D", "threads", "median, ms", "quartiles, ms", "tokens per second"]
+    columns = [
+        "what",
+        "pass",
+        "B",
+        "T",
+        "D",
+        "N",
+        "view",
+        "threads",
+        "precision",
+        "median, ms",
+        "quartiles, ms",
+        "tokens per second",
+    ]
     return table([*columns, "measured memory, MiB", "state"], rows) if rows else ""

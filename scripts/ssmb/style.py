@@ -11,7 +11,7 @@ INK, FAINT, GRID, PAPER = "#1b1b1f", "#6b6b75", "#d9d9e0", "#fdfdfe"
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
-# The variants of most figures get marks that differ as much as possible; any other name gets its own by hash.
+# Marks that differ most where variants often stand together; any other name gets its own by hash.
 FIXED = {
     "s4d": (BLUE, "o"),
     "s4": (SKY, "s"),
@@ -19,6 +19,18 @@ FIXED = {
     "attention": (GREEN, "D"),
     "cnn": (PURPLE, "v"),
     "s5": (ORANGE, "P"),
+    "lru": (PURPLE, "s"),
+    "mamba2": (SKY, "^"),
+    "h3": (GREEN, "v"),
+    "hyena": (ORANGE, "X"),
+    "longconv": (SKY, "P"),
+    "linear_attention": (GREEN, "s"),
+    "retnet": (PURPLE, "D"),
+    "gla": (ORANGE, "D"),
+    "deltanet": (BLUE, "X"),
+    "selective_dplr": (VERMILLION, "o"),
+    "lstm": (PURPLE, "P"),
+    "gru": (SKY, "v"),
 }
 
 
