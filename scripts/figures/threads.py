@@ -26,6 +26,8 @@ def figure(runs):
         ax.plot(threads, np.array(threads) / threads[0], color=style.FAINT, linewidth=1)
         for label, (colour, marker, dash) in cases.marks(mine).items():
             each = {c.threads: c.rate for c in mine if c.label == label}
+            if len(each) < 2 or threads[0] not in each:
+                continue
             speed = np.array(list(each.values())) / each[min(each)]
             ax.plot(list(each), speed, dash, marker=marker, color=colour, label=label)
         ax.set_xscale("log", base=2)

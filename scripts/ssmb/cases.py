@@ -1,7 +1,7 @@
 """What `ssmbench bench` timed, one record per case, for the figures of speed and memory."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -120,8 +120,24 @@ def marks(found: list[Case]) -> dict[str, tuple[str, str, str]]:
     for variant, mine in labels.items():
         for i, label in enumerate(mine):
             colour, marker = style.mark(variant if len(mine) < SAME_MARK else label)
+            free = [m for m in style.FREE if m not in {mark[:2] for mark in out.values()}]
+            if len(mine) >= SAME_MARK and (colour, marker) not in free:
+                colour, marker = free[0] if free else (colour, marker)
             out[label] = colour, marker, ("-", "--", "-.", ":")[i % 4]
     return out
+
+
+def pooled(found: list[Case]) -> list[Case]:
+    """Cases that several files have timed, as one: with the samples of all."""
+    out = {}
+    for c in found:
+        same = replace(c, seconds=None, memory=0.0)
+        key = tuple(getattr(same, f.name) for f in fields(same))
+        if key in out:
+            out[key].seconds = np.concatenate([out[key].seconds, c.seconds])
+        else:
+            out[key] = replace(c)
+    return list(out.values())
 
 
 def widest(found: list[Case], axis: str) -> list[Case]:
@@ -142,7 +158,7 @@ def widest(found: list[Case], axis: str) -> list[Case]:
 
 def panels(found: list[Case], axis: str) -> dict[str, list[Case]]:
     """By mode, in the order of MODES: the cases to draw against axis; modes with one value of it are left out."""
-    out = {}
+    out, found = {}, pooled(found)
     for mode in MODES:
         mine = [c for c in found if c.mode == mode]
         mine = widest(mine, axis) if mine else []

@@ -32,14 +32,14 @@ FIXED = {
     "lstm": (PURPLE, "P"),
     "gru": (SKY, "v"),
 }
+FREE = [(c, m) for m in MARKERS for c in COLOURS if (c, m) not in FIXED.values()]
 
 
 def mark(mixer: str) -> tuple[str, str]:
     """(colour, marker) of a variant: the same in every figure, on every machine."""
     if mixer in FIXED:
         return FIXED[mixer]
-    free = [(c, m) for m in MARKERS for c in COLOURS if (c, m) not in FIXED.values()]
-    return free[int.from_bytes(hashlib.sha256(mixer.encode()).digest()[:4], "big") % len(free)]
+    return FREE[int.from_bytes(hashlib.sha256(mixer.encode()).digest()[:4], "big") % len(FREE)]
 
 
 def figure(width: float = 7.6, height: float = 4.4) -> Figure:
