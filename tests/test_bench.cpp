@@ -182,8 +182,16 @@ TEST(Bench, BenchmarkFlagsPassThrough) {
   int ran = 0;
   for (const std::string& state : record.tree().column<std::string>("/bench/state")) ran += state != "skipped";
   EXPECT_EQ(ran, 1);
-  o.benchmark_flags = {"--benchmark_filtr=decode"};
+  o.benchmark_flags = {"--benchmark_filter=decode", "--benchmark_repetitions=2"};
+  Record twice(::testing::TempDir() + "bench-test.h5", "bench");
+  run_bench(o, test_device(), twice);
+  EXPECT_EQ(twice.tree().at("/bench/case").size(), 3);
+  EXPECT_EQ(twice.tree().at("/timing/mixer.mamba.decode.B2.T8.D4").size(), 6);
+  EXPECT_TRUE(twice.tree().get<bool>("/bench", "validated") == o.check);
+  o.benchmark_flags = {"--benchmark_filter=.", "--benchmark_repetitions=1", "--benchmark_filtr=decode"};
   EXPECT_THROW(run_bench(o, test_device(), record), BadInput);
+  o.benchmark_flags = {"--benchmark_filter=.", "--benchmark_repetitions=1"};  // Google Benchmark keeps flags for the whole process
+  run_bench(o, test_device(), record);
 }
 
 TEST(Bench, LargestBatchIsTheLastThatFits) {

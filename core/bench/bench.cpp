@@ -97,10 +97,12 @@ class Bench {
     else benchmark::RunSpecifiedBenchmarks();
   }
 
-  // One case, whatever happens to it: it is on disk before the next one starts.
+  // One case, whatever happens to it: it is on disk before the next one starts. Its repetitions add their samples.
   void guarded(benchmark::State& state, std::size_t i) {
     Outcome& out = outcomes_[i];
+    const auto earlier = std::move(out.seconds);
     out = Outcome{};
+    out.seconds = earlier;
     out.state = "ok", out.reason = "", out.ran = true;
     const auto stop = [&](const char* how, const std::exception& e) {
       out.state = how, out.reason = e.what();
@@ -174,35 +176,55 @@ class Bench {
     return text.str();
   }
 
+  // A case that has a row and ran again: the table is made anew.
   void write(std::size_t i) {
+    if (std::find(written_.begin(), written_.end(), i) == written_.end()) {
+      written_.push_back(i);
+      row(i);
+    } else {
+      std::vector<std::string> columns;
+      for (const auto& [path, column] : record_.tree().arrays())
+        if (path.rfind("/bench/", 0) == 0) columns.push_back(path);
+      for (const std::string& path : columns) record_.tree().erase(path);
+      for (const std::size_t k : written_) row(k);
+    }
+    raw_samples(i);
+  }
+
+  void row(std::size_t i) {
+    const BenchCase c = resolved(cases_[i], config_, device_);
+    const Outcome& out = outcomes_[i];
+    record_.tree().row("/bench", {{"order", i},
+                                  {"case", cases_[i].name()},
+                                  {"level", c.level},
+                                  {"variant", c.variant},
+                                  {"mode", c.mode},
+                                  {"B", c.B},
+                                  {"T", c.T},
+                                  {"D", c.D},
+                                  {"N", c.N},
+                                  {"view", c.view},
+                                  {"threads", c.threads},
+                                  {"precision", c.precision},
+                                  {"device", c.device},
+                                  {"depth", c.level == "step" ? config_.model.depth : 1},
+                                  {"tokens", out.tokens},
+                                  {"flops", out.work.flops},
+                                  {"exps", out.work.exps},
+                                  {"bytes", out.work.bytes, "B"},
+                                  {"planned", out.planned, "B"},
+                                  {"high_water", out.high_water, "B"},
+                                  {"joules", out.joules, "J"},
+                                  {"path", out.path},
+                                  {"state", out.state},
+                                  {"reason", out.reason}});
+  }
+
+  void raw_samples(std::size_t i) {
     const BenchCase c = resolved(cases_[i], config_, device_);
     const std::string name = cases_[i].name();
     const Outcome& out = outcomes_[i];
     Tree& tree = record_.tree();
-    tree.row("/bench", {{"order", i},
-                        {"case", name},
-                        {"level", c.level},
-                        {"variant", c.variant},
-                        {"mode", c.mode},
-                        {"B", c.B},
-                        {"T", c.T},
-                        {"D", c.D},
-                        {"N", c.N},
-                        {"view", c.view},
-                        {"threads", c.threads},
-                        {"precision", c.precision},
-                        {"device", c.device},
-                        {"depth", c.level == "step" ? config_.model.depth : 1},
-                        {"tokens", out.tokens},
-                        {"flops", out.work.flops},
-                        {"exps", out.work.exps},
-                        {"bytes", out.work.bytes, "B"},
-                        {"planned", out.planned, "B"},
-                        {"high_water", out.high_water, "B"},
-                        {"joules", out.joules, "J"},
-                        {"path", out.path},
-                        {"state", out.state},
-                        {"reason", out.reason}});
     for (const auto& [part, samples] : out.seconds) {
       const std::string phase = name + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
       record_.timing(phase, {samples, device_.timing_method, out.warmup, part == "all" ? out.first_call : 0});
@@ -226,6 +248,7 @@ class Bench {
   Config config_;
   std::vector<BenchCase> cases_;
   std::vector<Outcome> outcomes_;
+  std::vector<std::size_t> written_;
   EnergyMeter energy_;
   std::map<std::string, std::exception_ptr> refused_;
 };

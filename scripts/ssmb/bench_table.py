@@ -16,7 +16,8 @@ def _row(run: Run, case: dict) -> list[Cell]:
     low, middle, high = np.percentile(1e3 * np.asarray(run.timing[str(case["case"])]["seconds"]), [25, 50, 75])
     rate = case["tokens"] / middle * 1e3
     text = f"{low:.3g} – {high:.3g}"
-    row = [Cell(f"{case['level']} {case['variant']}"), Cell(str(case["mode"]).replace("_", " + "))]
+    mode = str(case["mode"]).replace("_", " + ")
+    row = [Cell(f"{case['level']} {case['variant']}"), Cell(mode, mode, f"<span class=keep>{mode}</span>")]
     row += [number(int(case[axis]), str(case[axis])) for axis in ("B", "T", "D")]
     n, threads = int(case.get("N", -1)), int(case.get("threads", run.meta.get("threads", 0)))
     row += [number(n, str(n) if n > 0 else "–"), Cell(str(case.get("view", "")) or "–"), number(threads, str(threads))]
