@@ -100,8 +100,8 @@ class Numbers(unittest.TestCase):
         self.assertLessEqual(max(crowded), 10)
 
     def test_marks_are_fixed_and_told_apart(self):
-        self.assertEqual(style.mark("gla"), style.mark("gla"))
-        self.assertNotIn(style.mark("gla"), style.FIXED.values())
+        self.assertEqual(style.mark("brand_new"), style.mark("brand_new"))
+        self.assertNotIn(style.mark("brand_new"), style.FIXED.values())
         self.assertEqual(len(set(style.FIXED.values())), len(style.FIXED))
 
     def test_every_figure_has_a_title_and_takes_no_runs(self):

@@ -1,6 +1,7 @@
 #include "bench/ceilings.hpp"
 
 #include "bench/timer.hpp"
+#include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
 #include "lib/each.hpp"
@@ -14,7 +15,7 @@ namespace {
 constexpr Index kBytes = sizeof(Real);
 
 template <class F>
-Ceiling ceiling(Device& device, const char* name, const char* unit, double work, int samples, const F& f) {
+Ceiling ceiling(Device& device, const std::string& name, const char* unit, double work, int samples, const F& f) {
   Ceiling out{name, unit, work, {}};
   f();
   for (int i = 0; i < samples; ++i) out.seconds.push_back(seconds_of(device, f));
@@ -72,8 +73,18 @@ std::vector<Ceiling> measure_ceilings(Device& device, int samples) {
     fill_bytes(block.as<void>(), 0, block.bytes());
     Real* A = block.as<Real>();
     const double edge = static_cast<double>(size);
-    out.push_back(ceiling(device, "gemm", "flop", 2 * edge * edge * edge, samples,
-                          [&] { gemm(r, false, true, size, size, size, 1, A, size, A + count, size, 0, A + 2 * count, size); }));
+    const auto product = [&](const std::string& name) {
+      out.push_back(ceiling(device, name, "flop", 2 * edge * edge * edge, samples,
+                            [&] { gemm(r, false, true, size, size, size, 1, A, size, A + count, size, 0, A + 2 * count, size); }));
+    };
+    product("gemm");
+    const std::string set = tf32_products() ? "tf32" : "fp32", other = tf32_products() ? "fp32" : "tf32";
+    try {
+      set_gemm_precision(other);
+      product("gemm_" + other);
+    } catch (const Unsupported&) {  // this build has one precision
+    }
+    set_gemm_precision(set);
   }
   {
     const Index items = kOnHost ? 64 : Index{1} << 20;

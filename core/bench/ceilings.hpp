@@ -8,13 +8,14 @@
 namespace ssm {
 
 struct Ceiling {
-  std::string name, unit;       // "copy" in "B", "gemm" in "flop", "exp" in "call"
+  std::string name, unit;       // "copy" in "B", "gemm" in "flop", "exp" in "call", "gemm_<precision>"
   double work = 0;              // units of one sample
   std::vector<double> seconds;  // raw samples
   double best_rate() const;     // work per second of the fastest sample
 };
 
-// copy: read and write of arrays far larger than any cache. gemm: one square product through the same door as the models.
+// copy: read and write of arrays far larger than any cache. gemm: one square product through the same door as the models,
+// in the precision that is set; gemm_<precision>: in the others that this build has.
 // exp: the exponential of the scans, from cache.
 std::vector<Ceiling> measure_ceilings(Device& device, int samples = 10);
 
