@@ -171,9 +171,6 @@ struct Transform {
     for (int n = 1; n < P; ++n) z[n] = turned<kBack>(z[n], 32 / P * n);
   }
 
-  // Place of the pair of registers (2 j, 2 j + 1) among the Twos of a stored spectrum.
-  __device__ int stored(int j) const { return j * G + g; }
-
  private:
   template <class F>
   __device__ __forceinline__ void first_roots(Z* z, int half, const F& f) const {

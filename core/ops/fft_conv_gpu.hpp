@@ -24,22 +24,39 @@ using fft_chip::Z;
 constexpr Index kLongest = 16384;
 constexpr Index kBlocksWanted = 1056;  // eight for every multiprocessor
 
-// The pair p of rows of channel h: re and im of z are rows 2p and 2p + 1; beyond B and T zeros.
+// The pair p of rows of channel h: re and im of z are rows 2p and 2p + 1, from the thread's first point on; beyond B and T zeros.
 struct PairRows {
   Index at, other;
-  bool one, two;
-  int T;
-  __device__ PairRows(const ConvShape& s, Index h, Index p)
-      : at((2 * p * s.H + h) * s.T), other(at + s.H * s.T), one(2 * p < s.B), two(2 * p + 1 < s.B), T(static_cast<int>(s.T)) {}
+  int one, two;  // how far the rows reach
+  __device__ PairRows(const ConvShape& s, Index h, Index p, int g)
+      : at((2 * p * s.H + h) * s.T + g),
+        other(at + s.H * s.T),
+        one(2 * p < s.B ? static_cast<int>(s.T) - g : 0),
+        two(2 * p + 1 < s.B ? static_cast<int>(s.T) - g : 0) {}
 
   template <class F>
-  __device__ __forceinline__ void load(const F& f, const Real* x, int half, Z* z) const {
+  __device__ __forceinline__ void load(const Real* x, int half, Z* z) const {
+    const Real *re = x + at, *im = x + other;
+#pragma unroll
+    for (int n = 0; n < F::P; ++n) z[n] = {n * F::G < one ? re[n * F::G] : Real(0), n * F::G < two ? im[n * F::G] : Real(0)};
+    if (half) F::template turn<false>(z);
+  }
+  // Reads all before it writes any: no load waits for a store.
+  template <class F>
+  __device__ __forceinline__ void store(Z* z, Real* x, bool add) const {
+    Real *re = x + at, *im = x + other;
+    if (add) {
+#pragma unroll
+      for (int n = 0; n < F::P; ++n) {
+        z[n].re += n * F::G < one ? re[n * F::G] : Real(0);
+        z[n].im += n * F::G < two ? im[n * F::G] : Real(0);
+      }
+    }
 #pragma unroll
     for (int n = 0; n < F::P; ++n) {
-      const int t = n * F::G + f.g;
-      z[n] = {one && t < T ? x[at + t] : Real(0), two && t < T ? x[other + t] : Real(0)};
+      if (n * F::G < one) re[n * F::G] = z[n].re;
+      if (n * F::G < two) im[n * F::G] = z[n].im;
     }
-    if (half) F::template turn<false>(z);
   }
 };
 
@@ -53,25 +70,29 @@ struct Spectrum {
     const F f(thread, memory);
     const Index h = block * F::kGroups + f.group;
     const bool mine = h < s.H;
-    const Real *forth = K + h * s.taps, *back = K + (s.H + h) * s.taps, scale = Real(0.5) / F::N;
+    const int T = static_cast<int>(s.T), taps = static_cast<int>(s.taps), end = F::N - 1 - f.g;
+    const int ahead = mine ? taps - f.g : 0,
+              behind = mine && s.two_sided ? end - (taps < T ? taps : T - 1) : F::N;  // taps at n G < ahead, > behind
+    const Real *forth = K + h * s.taps + f.g, *back = K + (s.H + h) * s.taps + end, scale = Real(0.5) / F::N;
+    const Real skip = mine && D && f.g == 0 ? D[h] : Real(0);
     SSM_ROLLED
     for (int half = 0; half < 2; ++half) {
+      const Real sign = half ? -1 : 1;
       Z z[F::P];
 #pragma unroll
       for (int n = 0; n < F::P; ++n) {
-        const Index t = n * F::G + f.g, past = F::N - 1 - t;
-        Real value = mine && t < s.taps ? forth[t] : Real(0);
-        if (mine && D && t == 0) value += D[h];
-        if (mine && s.two_sided && past < s.taps && past < s.T - 1) value += half ? -back[past] : back[past];
+        Real value = n * F::G < ahead ? forth[n * F::G] : Real(0);
+        if (n == 0) value += skip;
+        if (n * F::G > behind) value += sign * back[-n * F::G];
         z[n] = {scale * value, 0};
       }
       if (half) F::template turn<false>(z);
       f.barrier();
       f.forward(z, half);
-      Two* out = to + (2 * h + half) * (F::N / 2);
+      Two* out = to + (2 * h + half) * (F::N / 2) + f.g;
 #pragma unroll
       for (int j = 0; j < F::P / 2; ++j)
-        if (mine) out[f.stored(j)] = {z[2 * j], z[2 * j + 1]};
+        if (mine) out[j * F::G] = {z[2 * j], z[2 * j + 1]};
     }
   }
 };
@@ -92,36 +113,31 @@ struct Convolve {
     const Index h = block / chunks, first = (block - h * chunks) * share + f.group;
     SSM_ROLLED
     for (Index p = first; p < first + share; p += F::kGroups) {
-      const PairRows rows(s, h, p);
+      const PairRows rows(s, h, p, f.g);
       Z held[kHold ? F::P : 1];
       SSM_ROLLED
       for (int half = 0; half < 2; ++half) {
         Z z[F::P];
-        rows.load(f, x, half, z);
+        rows.template load<F>(x, half, z);
         f.forward(z, half);
-        const Two* k = spectrum + (2 * h + half) * (F::N / 2);
+        const Two* k = spectrum + (2 * h + half) * (F::N / 2) + f.g;
 #pragma unroll
         for (int j = 0; j < F::P / 2; ++j) {
-          const Two w = k[f.stored(j)];
+          const Two w = k[j * F::G];
           z[2 * j] = Z{w.at[0].re, sign * w.at[0].im} * z[2 * j];
           z[2 * j + 1] = Z{w.at[1].re, sign * w.at[1].im} * z[2 * j + 1];
         }
         f.inverse(z, half);
         if (half) F::template turn<true>(z);
+        if constexpr (kHold) {
 #pragma unroll
-        for (int n = 0; n < F::P; ++n) {
-          const int t = n * F::G + f.g;
-          if constexpr (kHold) {
-            if (half == 0) {
-              held[n] = z[n];
-              continue;
-            }
-            z[n] = held[n] + z[n];
+          for (int n = 0; n < F::P; ++n) {
+            if (half) z[n] = held[n] + z[n];
+            else held[n] = z[n];
           }
-          if (t >= rows.T) continue;
-          const bool add = (half && !kHold) || to.add;
-          if (rows.one) to.p[rows.at + t] = add ? to.p[rows.at + t] + z[n].re : z[n].re;
-          if (rows.two) to.p[rows.other + t] = add ? to.p[rows.other + t] + z[n].im : z[n].im;
+          if (half) rows.template store<F>(z, to.p, to.add);
+        } else {
+          rows.template store<F>(z, to.p, half || to.add);
         }
       }
     }
@@ -145,13 +161,13 @@ struct Correlate {
     for (int j = 0; j < F::P; ++j) sum[j] = {0, 0};
     SSM_ROLLED
     for (Index p = begin; p < end; p += F::kGroups) {
-      PairRows rows(s, h, p + f.group);
-      rows.one &= p + f.group < end, rows.two &= rows.one;
+      PairRows rows(s, h, p + f.group, f.g);
+      if (p + f.group >= end) rows.one = rows.two = 0;
       Z U[F::P], Y[F::P];
-      rows.load(f, u, half, U);
+      rows.template load<F>(u, half, U);
       f.barrier();
       f.forward(U, half);
-      rows.load(f, dy, half, Y);
+      rows.template load<F>(dy, half, Y);
       f.barrier();
       f.forward(Y, half);
 #pragma unroll
@@ -160,12 +176,12 @@ struct Correlate {
     Two* out = to + ((piece * s.H + h) * 2 + half) * (F::N / 2);
     if constexpr (F::kGroups == 1) {
 #pragma unroll
-      for (int j = 0; j < F::P / 2; ++j) out[f.stored(j)] = {sum[2 * j], sum[2 * j + 1]};
+      for (int j = 0; j < F::P / 2; ++j) out[j * F::G + f.g] = {sum[2 * j], sum[2 * j + 1]};
     } else {
       f.barrier();
       Two* mine = reinterpret_cast<Two*>(f.area);
 #pragma unroll
-      for (int j = 0; j < F::P / 2; ++j) mine[f.stored(j)] = {sum[2 * j], sum[2 * j + 1]};
+      for (int j = 0; j < F::P / 2; ++j) mine[j * F::G + f.g] = {sum[2 * j], sum[2 * j + 1]};
       __syncthreads();
       const Two* all = reinterpret_cast<const Two*>(memory);
       for (int i = thread; i < F::N / 2; i += kThreads) {
@@ -190,6 +206,7 @@ struct Gradient {
     const F f(thread, memory);
     const Index h = block * F::kGroups + f.group;
     const bool mine = h < s.H;
+    const int T = static_cast<int>(s.T), taps = static_cast<int>(s.taps);
     const Real scale = Real(0.5) / F::N;
     Real even[F::P];  // half 0
     SSM_ROLLED
@@ -202,23 +219,23 @@ struct Gradient {
         const Two* part = from + ((piece * s.H + h) * 2 + half) * (F::N / 2);
 #pragma unroll
         for (int j = 0; j < F::P / 2; ++j) {
-          const Two add = part[f.stored(j)];
+          const Two add = part[j * F::G + f.g];
           z[2 * j] = z[2 * j] + add.at[0], z[2 * j + 1] = z[2 * j + 1] + add.at[1];
         }
       }
       f.inverse(z, half);
       if (half) F::template turn<true>(z);
+      if (half == 0) {
 #pragma unroll
-      for (int n = 0; n < F::P; ++n) {
-        if (half == 0) {
-          even[n] = z[n].re;
-          continue;
+        for (int n = 0; n < F::P; ++n) even[n] = z[n].re;
+      } else if (mine) {
+        if (dD && f.g == 0) dD[h] += scale * (even[0] + z[0].re);
+#pragma unroll
+        for (int n = 0; n < F::P; ++n) {
+          const int t = n * F::G + f.g, past = F::N - 1 - t;
+          if (t < taps) dK(h * s.taps + t, scale * (even[n] + z[n].re));
+          if (s.two_sided && past < taps) dK((s.H + h) * s.taps + past, past < T - 1 ? scale * (even[n] - z[n].re) : Real(0));
         }
-        const Index t = n * F::G + f.g, past = F::N - 1 - t;
-        const Real here = scale * (even[n] + z[n].re), beyond = scale * (even[n] - z[n].re);
-        if (mine && t < s.taps) dK(h * s.taps + t, here);
-        if (mine && dD && t == 0) dD[h] += here;
-        if (mine && s.two_sided && past < s.taps) dK((s.H + h) * s.taps + past, past < s.T - 1 ? beyond : Real(0));
       }
     }
   }
