@@ -22,7 +22,7 @@ using fft_chip::Two;
 using fft_chip::Z;
 
 constexpr Index kLongest = 16384;
-constexpr Index kBlocksWanted = 1056;  // eight for every multiprocessor
+constexpr Index kBlocksWanted = 528;  // four for every multiprocessor
 
 // The pair p of rows of channel h: re and im of z are rows 2p and 2p + 1, from the thread's first point on; beyond B and T zeros.
 struct PairRows {
@@ -62,7 +62,7 @@ struct PairRows {
 
 template <class F>
 struct Spectrum {
-  static constexpr int kThreads = F::kThreads, kBlocks = 1;
+  static constexpr int kThreads = F::kThreads, kBlocks = kThreads >= 512 ? 1 : 512 / kThreads;
   ConvShape s;
   const Real *K, *D;
   Two* to;
@@ -100,8 +100,8 @@ struct Spectrum {
 // The first half's result waits in registers where there are enough of them, else in its place in device memory.
 template <class F>
 struct Convolve {
-  static constexpr int kThreads = F::kThreads, kBlocks = kThreads >= 512 ? 1 : 512 / kThreads;
-  static constexpr bool kHold = F::P <= 16;
+  static constexpr int kThreads = F::kThreads, kBlocks = F::P <= 16 ? 512 / kThreads : 1;
+  static constexpr bool kHold = kThreads <= 256;
   ConvShape s;
   const Real* x;
   Grad to;
@@ -196,7 +196,7 @@ struct Correlate {
 
 template <class F>
 struct Gradient {
-  static constexpr int kThreads = F::kThreads, kBlocks = 1;
+  static constexpr int kThreads = F::kThreads, kBlocks = kThreads >= 512 ? 1 : 512 / kThreads;
   ConvShape s;
   const Two* from;
   Grad dK;
@@ -247,8 +247,9 @@ struct ChipConv final : LongConv {
   Index pairs, pieces, share, chunks;  // pieces of the batch whose dK are summed apart; pairs that a block of Convolve takes
   explicit ChipConv(const ConvShape& shape) : s(shape), pairs((s.B + 1) / 2) {
     const Index rounds = (pairs + F::kGroups - 1) / F::kGroups;
-    pieces = std::clamp<Index>(kBlocksWanted / (4 * s.H), 1, rounds);
-    share = F::kGroups * std::clamp<Index>(s.H * rounds / kBlocksWanted, 1, 8);
+    pieces = std::clamp<Index>(kBlocksWanted / (2 * s.H), 1, rounds);
+    const Index wanted = std::clamp<Index>(kBlocksWanted / s.H, 1, rounds);
+    share = (rounds + wanted - 1) / wanted * F::kGroups;
     chunks = (pairs + share - 1) / share;
   }
   Index spectrum() const { return s.H * 4 * F::N; }
