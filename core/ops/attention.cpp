@@ -53,7 +53,8 @@ struct Attention final : Op {
   }
   const char* name() const override { return "attention"; }
   std::string slow_because() const override {
-    return tiled || o.view != "tiled" ? "" : "heads of " + std::to_string(dh) + " are wider than " + std::to_string(kMaxHead);
+    if (tiled || o.view != "tiled") return {};
+    return starts.id >= 0 ? kSeveralSequences : "heads of " + std::to_string(dh) + " are wider than " + std::to_string(kMaxHead);
   }
 
   Heads heads() const {

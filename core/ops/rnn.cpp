@@ -71,6 +71,7 @@ struct Rnn final : Op {
 
   std::string slow_because() const override {
 #if defined(SSM_RNN_HELD)
+    if (cut()) return kSeveralSequences;
     if (!held()) return std::to_string(H) + " units are more than the " + std::to_string(kMostHeld) + " whose weights one processor holds";
 #endif
     return {};
