@@ -196,7 +196,7 @@ struct Correlate {
 
 template <class F>
 struct Gradient {
-  static constexpr int kThreads = F::kThreads, kBlocks = kThreads >= 512 ? 1 : 512 / kThreads;
+  static constexpr int kThreads = F::kThreads, kBlocks = F::P <= 16 ? 512 / kThreads : 1;
   ConvShape s;
   const Two* from;
   Grad dK;
