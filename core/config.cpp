@@ -8,7 +8,7 @@ namespace ssm {
 
 namespace {
 
-// Short forms: "depth" -> "model.depth", "seed" -> all three.
+// Short forms: "depth" -> "model.depth", "seed" -> all three; "view", of all variants in use, is seen to when these are known.
 KeyValues expand(const KeyValues& given) {
   KeyValues out;
   for (const auto& [key, value] : given) {
@@ -31,6 +31,15 @@ std::string hex(std::uint64_t h) {
   std::string out(16, '0');
   for (std::size_t i = 16; i-- > 0; h >>= 4) out[i] = "0123456789abcdef"[h & 15];
   return out;
+}
+
+// The key that "view" is short for.
+std::string view_of(const std::string& variant, const std::string& wanted) {
+  Knobs knobs;
+  const auto made = VariantRegistry::get().make(variant, "variant");
+  made->knobs(knobs);
+  if (!knobs.find("view")) throw BadInput("view = '" + wanted + "': " + variant + " has one way to compute it and no views");
+  return variant + ".view";
 }
 
 }  // namespace
@@ -81,9 +90,12 @@ Config::Config(const KeyValues& raw) {
   }
 
   std::map<std::string, std::string> values;
-  for (const auto& [key, value] : given)
-    if (key != "task") values[key] = value;
-  std::vector<std::string> known = {"task", "variant", "depth", "layers", "seed"};
+  for (const auto& [key, value] : given) {
+    if (key == "view")
+      for (const std::string& name : used_variants()) values[view_of(name, value)] = value;
+    else if (key != "task") values[key] = value;
+  }
+  std::vector<std::string> known = {"task", "variant", "depth", "layers", "seed", "view"};
   std::vector<std::string> used;
   each([&](const std::string& section, Knobs& knobs) {
     for (Knob& k : knobs.all()) {
@@ -132,8 +144,10 @@ std::vector<Config::Key> Config::keys() const {
 
 std::string Config::run_id() const {
   std::string canonical;
-  for (const auto& [key, value] : resolved())
+  for (const auto& [key, value] : resolved()) {
+    if (key == "model.reset_token" && value == "-1") continue;  // younger than the first results, whose ids it leaves alone
     if (key.rfind("run.", 0) != 0 || key == "run.gemm") canonical += key + '=' + value + '\n';
+  }
   return hex(mix(hash_name(canonical)));
 }
 

@@ -6,6 +6,7 @@
 #include "error.hpp"
 #include "ops/gaps.hpp"
 #include "ops/strided_conv.hpp"
+#include "starts.hpp"
 
 namespace ssm {
 
@@ -30,6 +31,9 @@ void ModelConfig::knobs(Knobs& k) {
       .note("of a real-valued input: patch:N joins N positions into one, conv:width/stride takes every stride-th of a causal convolution");
   k("bidirectional", bidirectional, {"no", "sum", "concat"}).note("a second mixer on the reversed sequence");
   k("gaps", gaps, {"even", "given"}).note("time between positions: all alike, or the task's, over their mean (s4d, s5, mamba; pendulum)");
+  k("reset_token", reset_token)
+      .range(-1, 1 << 24)
+      .note("token that starts a sequence inside a row: state, convolution windows and attention do not look back across it; -1: none");
   k("embed_deviation", embed_deviation, {0.02, 1}).range(0, 100).note("standard deviation of the token embedding");
 }
 
@@ -111,6 +115,7 @@ Model::Model(const ModelConfig& c, const TaskInfo& task, const VariantKnobs& kno
       list->push_back(std::move(variant));
     }
   check_gaps();
+  check_resets();
 }
 
 void Model::read_frontend() {
@@ -137,6 +142,20 @@ void Model::check_gaps() const {
     if (const Answer a = variants_[i]->takes_gaps(); !a.yes) throw BadInput(given + layers[i] + ": " + a.reason);
 }
 
+void Model::check_resets() const {
+  if (config.reset_token < 0) return;
+  const std::string given = "model.reset_token = " + std::to_string(config.reset_token) + ": ";
+  if (info.features > 0) throw BadInput(given + "the input of this task is real numbers, not tokens; allowed is -1");
+  if (config.reset_token >= info.vocab) throw BadInput(given + "the tokens of this task are 0 to " + std::to_string(info.vocab - 1));
+  if (config.bidirectional != "no")
+    throw BadInput(given + "model.bidirectional = " + config.bidirectional + " reads the row backwards; allowed is no");
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const auto* keeps = dynamic_cast<const KeepsApart*>(variants_[i].get());
+    const Answer a = keeps ? keeps->keeps_apart() : Answer::no("it has one kernel for a whole row, whatever sequences that holds");
+    if (!a.yes) throw BadInput(given + layers[i] + ": " + a.reason);
+  }
+}
+
 Answer Model::causal() const {
   if (config.bidirectional != "no") return Answer::no("model.bidirectional = " + config.bidirectional);
   for (std::size_t i = 0; i < layers.size(); ++i)
@@ -147,6 +166,8 @@ Answer Model::causal() const {
 Answer Model::streams() const {
   if (const Answer a = causal(); !a.yes) return a;
   if (info.target == Target::pairs) return Answer::no("a pair of sequences is not a stream");
+  if (config.reset_token >= 0)
+    return Answer::no("model.reset_token = " + std::to_string(config.reset_token) + ": a stream is one sequence");
   if (info.from_one_vector) return Answer::no("all labels are read after the last position");
   if (patch_ > 1 || window_ > 1) return Answer::no("model.frontend = " + config.frontend + " joins positions");
   for (std::size_t i = 0; i < layers.size(); ++i)
@@ -203,7 +224,11 @@ Tensor Model::build(Net& n) {
              : window_          ? strided_conv(n, window_, patch_, info.features, n.D, "embed")
                                 : patch_embedding(n, patch_, info.features, n.D, "embed");
   const Tensor gaps = config.gaps == "given" ? time_gaps(n, info.features, info.time_feature, info.mean_gap) : Tensor{};
-  for (const auto& variant : variants_) variant->gaps = gaps;
+  const Tensor starts = config.reset_token < 0 ? Tensor{} : sequence_starts(n, config.reset_token);
+  for (const auto& variant : variants_) {
+    variant->gaps = gaps;
+    if (auto* keeps = dynamic_cast<KeepsApart*>(variant.get())) keeps->starts = starts;
+  }
   bool pre = false;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::size_t first = n.ops().size();

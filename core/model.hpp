@@ -29,6 +29,7 @@ struct ModelConfig {
   std::string mask = "pool-only";    // or "full": padding is zeroed after every block, as well
   std::string frontend = "none";     // for tasks with features: "patch:N", "conv:width/stride"
   std::string bidirectional = "no";  // "sum": f(x) + rev f'(rev x); "concat": W [f(x); rev f'(rev x)]
+  int reset_token = -1;              // starts a sequence inside a row, -1: none does
   std::string gaps = "even";         // "given": the task's times between positions multiply the time steps of the mixers
   double embed_deviation = 1;        // token embedding ~ N(0, deviation^2)
   void knobs(Knobs& k);
@@ -91,6 +92,7 @@ class Model {
  private:
   void read_frontend();
   void check_gaps() const;
+  void check_resets() const;
   Tensor block(Net& n, Tensor x, std::size_t i);
   Tensor mix(Net& n, Tensor x, std::size_t i);
   Tensor residual(Net& n, Tensor x, const std::string& norm_kind, const std::string& place, const std::string& norm_name,

@@ -53,6 +53,11 @@ class BadKeys(Case):
             ([*small, "--layers", "s4d*x"], ["s4d*x", "not a positive integer"]),
             ([*small, "--layers", "s4d*0"], ["s4d*0", "not a positive integer"]),
             ([*small, "--layers", "s4d*1000000000"], ["model.layers", "more than 256 layers"]),
+            ([*small, "--view", "scn"], ["s4d.view = 'scn'", "nearest 'scan'"]),
+            ([*small, "--view", "scan", "--layers", "s4d,lstm"], ["view = 'scan'", "lstm", "no views"]),
+            ([*small, "--s4d.d_state", "7"], ["s4d.d_state = 7", "even"]),
+            ([*small, "--model.reset_token", "99"], ["model.reset_token = 99", "tokens of this task are 0 to"]),
+            ([*small, "--variant", "hyena", "--model.reset_token", "1"], ["hyena", "one kernel for a whole row"]),
             ([*small, "--model.frontend", "patch:4"], ["model.frontend = 'patch:4'", "real-valued"]),
             (
                 [*listops, "--listops.min_length", "900", "--listops.max_length", "800"],

@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "mixer_cases.hpp"
 #include "op_check.hpp"
+#include "starts.hpp"
 
 namespace ssm {
 namespace {
@@ -99,8 +100,65 @@ void check_views(const std::string& name, const Knob& view) {
   }
 }
 
+// A row that holds several sequences: outputs and gradients are those of each sequence alone.
+void check_apart(const std::string& name, const VariantKnobs& knobs) {
+  const Index B = 2, T = 150, D = 18, token = 1;
+  const std::vector<std::vector<Index>> starts = {{0, 5, 6, 20, 64, 131}, {0, 149}};
+  OpCase c = mixer_case(name, knobs, {B, T, D});
+  c.tokens.assign(static_cast<std::size_t>(B * T), 0);
+  for (std::size_t b = 0; b < 2; ++b)
+    for (const Index t : starts[b]) c.tokens[b * T + static_cast<std::size_t>(t)] = t > 0 ? token : 0;
+  c.build = [=](Net& n, const std::vector<Tensor>& in) {
+    const auto variant = make_variant(name, knobs);
+    auto& keeps = dynamic_cast<KeepsApart&>(*variant);
+    EXPECT_TRUE(keeps.keeps_apart().yes) << keeps.keeps_apart().reason;
+    keeps.starts = sequence_starts(n, token);
+    return variant->build(n, in[0]);
+  };
+  const std::vector<double> x = test_values("input0", B * T * D), dy = test_values("dy", B * T * D);
+  Probe packed(test_device().exec(), c);
+  Arrays together = {packed.forward({x}), packed.backward(dy)[0]}, alone = {{}, {}};
+  for (const ParamInfo& p : packed.params().all())
+    if (p.trained) together.push_back(packed.params().get_grad(p.name));
+  alone.resize(together.size());
+  for (std::size_t b = 0; b < 2; ++b)
+    for (std::size_t k = 0; k < starts[b].size(); ++k) {
+      const Index first = starts[b][k], end = k + 1 < starts[b].size() ? starts[b][k + 1] : T;
+      const auto cut = [&](const std::vector<double>& from) {
+        const auto row = from.begin() + static_cast<Index>(b) * T * D;
+        return std::vector<double>(row + first * D, row + end * D);
+      };
+      OpCase one = mixer_case(name, knobs, {1, end - first, D});
+      one.l_max = c.l_max;
+      Probe probe(test_device().exec(), one, packed.shared());
+      const std::vector<double> y = probe.forward({cut(x)}), dx = probe.backward(cut(dy))[0];
+      alone[0].insert(alone[0].end(), y.begin(), y.end());
+      alone[1].insert(alone[1].end(), dx.begin(), dx.end());
+      std::size_t at = 2;
+      for (const ParamInfo& p : probe.params().all()) {
+        if (!p.trained) continue;
+        const std::vector<double> g = probe.params().get_grad(p.name);
+        alone[at].resize(g.size());
+        for (std::size_t i = 0; i < g.size(); ++i) alone[at][i] += g[i];
+        ++at;
+      }
+    }
+  EXPECT_LT(relative_error(together[0], alone[0]), kDouble ? 1e-12 : 1e-5);
+  double largest = 0;
+  for (std::size_t k = 1; k < alone.size(); ++k)
+    for (const double v : alone[k]) largest = std::max(largest, std::abs(v));
+  for (std::size_t k = 1; k < alone.size(); ++k)
+    EXPECT_LT(gradient_error(together[k], alone[k], largest), kDouble ? 1e-11 : 2e-4) << "gradient " << k;
+}
+
 void register_variant(const std::string& name) {
   const auto variant = VariantRegistry::get().make(name, "variant");
+  if (dynamic_cast<const KeepsApart*>(variant.get()))
+    add_test(name, "sequences_of_a_row_alone", [=] {
+      check_apart(name, name == "selective_dplr" ? VariantKnobs{{name, {{"delta", "constant"}}}} : VariantKnobs{});
+      if (name == "gla") check_apart(name, {{name, {{"gate_kind", "constant"}, {"d_conv", "4"}}}});
+      if (name == "deltanet") check_apart(name, {{name, {{"gated", "true"}}}});
+    });
   Knobs knobs;
   variant->knobs(knobs);
   add_test(name, "reference_and_streaming", [=] {

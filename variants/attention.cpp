@@ -7,13 +7,13 @@
 #include <cmath>
 
 #include "error.hpp"
-#include "variant.hpp"
+#include "starts.hpp"
 
 namespace ssm::attention_variant {
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-struct Attention final : Variant {
+struct Attention final : Variant, KeepsApart {
   int heads = 2, kv_heads = 0, window = 0;
   std::string positions = "rope", view = "tiled";
   bool causal_mask = true, bias = false;
@@ -33,6 +33,12 @@ struct Attention final : Variant {
   }
   Answer causal() const override { return causal_mask ? Answer{} : Answer::no("attention.causal = false sees later positions"); }
   Answer streams() const override { return causal(); }
+  Answer keeps_apart() const override {
+    if (!causal_mask) return Answer::no("attention.causal = false sees all of a row; allowed is true");
+    return positions == "learned" || positions == "sin"
+               ? Answer::no("attention.positions = " + positions + " counts from the start of a row; allowed are rope, alibi, none")
+               : Answer{};
+  }
   Block block() const override { return {"layer", "pre", 2}; }
 
   Index keys() const { return kv_heads ? kv_heads : heads; }
@@ -51,7 +57,7 @@ struct Attention final : Variant {
     o.view = view;
     LinearOptions projection;
     projection.bias = bias;
-    const Tensor y = attention(n, linear(n, x, (heads + 2 * keys()) * (D / heads), "in_proj", projection), o);
+    const Tensor y = attention(n, linear(n, x, (heads + 2 * keys()) * (D / heads), "in_proj", projection), o, starts);
     return linear(n, y, D, "out_proj", projection);
   }
 

@@ -8,10 +8,11 @@
 #include <cmath>
 
 #include "plain_heads.hpp"
+#include "starts.hpp"
 
 namespace ssm::deltanet {
 
-struct DeltaNet final : Variant {
+struct DeltaNet final : Variant, KeepsApart {
   int heads = 2, d_conv = 4;
   double expand_v = 1;
   bool gated = false, gate = false, negative = false, learned_beta = true;
@@ -38,7 +39,7 @@ struct DeltaNet final : Variant {
     o.bias = false;
     const Tensor y = linear(n, x, width, name + "_proj", o);
     if (d_conv == 0) return activation(n, y, "silu");
-    return causal_conv(n, y, d_conv, name + "_conv1d", "silu");
+    return causal_conv(n, y, d_conv, name + "_conv1d", "silu", starts);
   }
 
   Tensor build(Net& n, Tensor x) override {
@@ -57,7 +58,8 @@ struct DeltaNet final : Variant {
       decay.A_low = 0;
       in.gate = decay_gate(n, linear(n, x, heads, "a_proj", o), decay).gate;
     }
-    Tensor y = delta_rule(n, in, heads, 1 / std::sqrt(static_cast<double>(K)), view);
+    in.gate = cut_gate(n, in.gate, starts, {.width = heads});
+    Tensor y = delta_rule(n, in, heads, 1 / std::sqrt(static_cast<double>(K)), apart() ? "scan" : view);
     y = head_norm(n, y, heads, "o_norm");
     if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", o));
     return linear(n, y, D, "o_proj", o);

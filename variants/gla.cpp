@@ -8,10 +8,11 @@
 #include <cmath>
 
 #include "plain_heads.hpp"
+#include "starts.hpp"
 
 namespace ssm::gla {
 
-struct Gla final : Variant {
+struct Gla final : Variant, KeepsApart {
   int heads = 2, gate_rank = 16, d_conv = 0;
   double expand_k = 0.5, expand_v = 1, gate_normalizer = 16, clamp_min = 0;
   std::string gate_kind = "vector", view = "chunked";
@@ -41,7 +42,7 @@ struct Gla final : Variant {
     LinearOptions o;
     o.bias = false;
     const Tensor y = linear(n, x, width, name + "_proj", o);
-    return d_conv ? causal_conv(n, y, d_conv, name + "_conv1d", "silu") : y;
+    return d_conv ? causal_conv(n, y, d_conv, name + "_conv1d", "silu", starts) : y;
   }
 
   Tensor build(Net& n, Tensor x) override {
@@ -61,7 +62,9 @@ struct Gla final : Variant {
     s.heads = heads;
     s.scale = 1 / std::sqrt(static_cast<double>(K));
     if (gate_kind == "constant") s.decay_first = 5, s.decay_step = 1;
-    s.view = view;
+    s.view = apart() ? "scan" : view;
+    in.gate = cut_gate(n, in.gate, starts,
+                       {.width = gate_kind == "vector" ? heads * K : heads, .decay_first = s.decay_first, .decay_step = s.decay_step});
     Tensor y = head_norm(n, matrix_state(n, in, s), heads, "g_norm");
     if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", o));
     return linear(n, y, D, "o_proj", o);

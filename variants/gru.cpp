@@ -7,11 +7,11 @@
 #include <cmath>
 
 #include "ops/rnn.hpp"
-#include "variant.hpp"
+#include "starts.hpp"
 
 namespace ssm::gru {
 
-struct Gru final : Variant {
+struct Gru final : Variant, KeepsApart {
   int hidden = 0, layers = 1;
   bool learn_start = false;
 
@@ -23,13 +23,17 @@ struct Gru final : Variant {
   }
   Block block() const override { return {"layer", "pre", 0}; }
 
+  Answer keeps_apart() const override {
+    return learn_start ? Answer::no("gru.learn_start is the start of a row; allowed is false") : Answer{};
+  }
+
   Tensor build(Net& n, Tensor x) override {
     RnnOptions o;
     o.cell = "gru";
     o.hidden = hidden;
     o.layers = layers;
     o.learn_start = learn_start;
-    return rnn(n, x, o);
+    return rnn(n, x, o, starts);
   }
 
   // One layer over one sequence: x (T, I) -> (T, H).

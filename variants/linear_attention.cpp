@@ -8,10 +8,11 @@
 #include <cmath>
 
 #include "plain_heads.hpp"
+#include "starts.hpp"
 
 namespace ssm::linear_attention {
 
-struct LinearAttention final : Variant {
+struct LinearAttention final : Variant, KeepsApart {
   int heads = 2;
   double expand_k = 1, expand_v = 1;
   std::string feature_map = "elu1", view = "chunked";
@@ -56,11 +57,12 @@ struct LinearAttention final : Variant {
     in.q = features(n, linear(n, x, heads * K, "q_proj", o), K, "feature_map_q");
     in.k = features(n, linear(n, x, heads * K, "k_proj", o), K, "feature_map_k");
     in.v = linear(n, x, heads * V, "v_proj", o);
+    in.gate = cut_gate(n, {}, starts, {.width = heads});
     MatrixStateOptions s;
     s.heads = heads;
     s.scale = divides() ? 1 : 1 / std::sqrt(static_cast<double>(K));
     s.normalise = divides();
-    s.view = view;
+    s.view = apart() ? "scan" : view;
     Tensor y = matrix_state(n, in, s);
     if (output_norm) y = head_norm(n, y, heads, "norm");
     return linear(n, y, D, "o_proj", o);

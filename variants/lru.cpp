@@ -10,6 +10,7 @@
 
 #include "error.hpp"
 #include "mimo_layer.hpp"
+#include "starts.hpp"
 
 namespace ssm::lru {
 
@@ -28,7 +29,7 @@ struct Ring {
   double phase(const Draw& draw, Index n) const { return max_phase * std::max(Draw{draw.seed, stream}.uniform(2 * n + 1), 1e-12); }
 };
 
-struct Lru final : Variant {
+struct Lru final : Variant, KeepsApart {
   int d_state = 64;
   double r_min = 0, r_max = 1, max_phase = 6.28;
   std::string lambda = "stable_exp", activation = "full_glu", view = "chunked";
@@ -51,6 +52,10 @@ struct Lru final : Variant {
   }
   Answer causal() const override { return bidirectional ? Answer::no("lru.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }
+
+  Answer keeps_apart() const override {
+    return bidirectional ? Answer::no("lru.bidirectional reads the future; allowed is false") : Answer{};
+  }
 
   Tensor build(Net& n, Tensor u) override {
     if (r_min >= r_max) throw BadInput("lru.r_min is " + number_text(r_min) + "; it must be below lru.r_max = " + number_text(r_max));
@@ -79,7 +84,7 @@ struct Lru final : Variant {
     s.C = {{n.param("C_re", {H, p}, C), n.param("C_im", {H, p}, C), p, 0}};
     if (bidirectional) s.C.push_back({n.param("C2_re", {H, p}, C), n.param("C2_im", {H, p}, C), p, 0});
     const Param D = n.param("D", {H}, init::normal(1));
-    return gelu_gate(n, mimo_scan(n, n.as(u, Order::BTD), mimo_system(n, s), D, view), activation);
+    return gelu_gate(n, mimo_scan(n, n.as(u, Order::BTD), mimo_system(n, s), D, view, starts), activation);
   }
 
   void reference(Case& c) const override {

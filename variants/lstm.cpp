@@ -7,11 +7,11 @@
 #include <cmath>
 
 #include "ops/rnn.hpp"
-#include "variant.hpp"
+#include "starts.hpp"
 
 namespace ssm::lstm {
 
-struct Lstm final : Variant {
+struct Lstm final : Variant, KeepsApart {
   int hidden = 0, layers = 1;
   double forget_bias = 0;
   bool learn_start = false;
@@ -27,7 +27,11 @@ struct Lstm final : Variant {
   }
   Block block() const override { return {"layer", "pre", 0}; }
 
-  Tensor build(Net& n, Tensor x) override { return rnn(n, x, {"lstm", hidden, layers, forget_bias, learn_start}); }
+  Answer keeps_apart() const override {
+    return learn_start ? Answer::no("lstm.learn_start is the start of a row; allowed is false") : Answer{};
+  }
+
+  Tensor build(Net& n, Tensor x) override { return rnn(n, x, {"lstm", hidden, layers, forget_bias, learn_start}, starts); }
 
   static double sigmoid(double v) { return 1 / (1 + std::exp(-v)); }
 

@@ -9,11 +9,11 @@
 #include <cmath>
 
 #include "ops/gaps.hpp"
-#include "variant.hpp"
+#include "starts.hpp"
 
 namespace ssm::mamba {
 
-struct Mamba final : Variant {
+struct Mamba final : Variant, KeepsApart {
   int d_state = 16, expand = 2, d_conv = 4, dt_rank = 0;
   bool gate = true, conv = true, select_delta = true, select_B = true, select_C = true;
   std::string A_init = "real";
@@ -63,7 +63,7 @@ struct Mamba final : Variant {
     if (gate) halves.push_back(E);
     const auto xz = linear_split(n, n.as(h, Order::BTD), halves, "in_proj");
     SelectiveScanInputs in;
-    in.u = conv ? causal_conv(n, xz[0], d_conv, "conv1d", "silu") : activation(n, xz[0], "silu");
+    in.u = conv ? causal_conv(n, xz[0], d_conv, "conv1d", "silu", starts) : activation(n, xz[0], "silu");
     if (gate) in.z = xz[1];
     std::vector<Index> sizes;
     if (select_delta) sizes.push_back(R);
@@ -93,7 +93,7 @@ struct Mamba final : Variant {
     o.bias = false;
     const double bound = 1 / std::sqrt(static_cast<double>(E * depth));
     o.weight = init::uniform(-bound, bound);
-    return linear(n, selective_scan(n, in, s), D, "out_proj", o);
+    return linear(n, selective_scan(n, in, s, starts), D, "out_proj", o);
   }
 
   void reference(Case& c) const override {

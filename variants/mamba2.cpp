@@ -10,10 +10,11 @@
 
 #include "error.hpp"
 #include "plain_heads.hpp"
+#include "starts.hpp"
 
 namespace ssm::mamba2 {
 
-struct Mamba2 final : Variant {
+struct Mamba2 final : Variant, KeepsApart {
   int d_state = 64, headdim = 64, expand = 2, n_groups = 1, d_conv = 4;
   double dt_min = 1e-3, dt_max = 0.1, dt_limit = 0, A_min = 1, A_max = 16;
   bool skip = true;
@@ -48,18 +49,18 @@ struct Mamba2 final : Variant {
   Tensor build(Net& n, Tensor h) override {
     const Index E = expand * h.D(), P = head_width(E), H = E / P, states = n_groups * d_state;
     const auto parts = linear_split(n, n.as(h, Order::BTD), {E, E + 2 * states, H}, "in_proj");
-    const Tensor xBC = causal_conv(n, parts[1], d_conv, "conv1d", "silu");
+    const Tensor xBC = causal_conv(n, parts[1], d_conv, "conv1d", "silu", starts);
     DecayGateOptions gate;
     if (dt_limit > 0) gate.delta_highest = dt_limit;
     gate.A_low = A_min, gate.A_high = A_max, gate.dt_low = dt_min, gate.dt_high = dt_max;
     const DecayGate decay = decay_gate(n, parts[2], gate);
     MatrixStateOptions s;
-    s.heads = H, s.groups = n_groups, s.skip = skip, s.view = view;
+    s.heads = H, s.groups = n_groups, s.skip = skip, s.view = apart() ? "scan" : view;
     MatrixStateInputs in;
     in.v = slice(n, xBC, 0, E);
     in.k = slice(n, xBC, E, states);
     in.q = slice(n, xBC, E + states, states);
-    in.gate = decay.gate;
+    in.gate = cut_gate(n, decay.gate, starts, {.width = H});
     in.delta = decay.delta;
     Tensor y = matrix_state(n, in, s);
     if (norm == "before_gate") y = rms_norm(n, y, "norm");

@@ -8,10 +8,11 @@
 #include <cmath>
 
 #include "plain_heads.hpp"
+#include "starts.hpp"
 
 namespace ssm::retnet {
 
-struct RetNet final : Variant {
+struct RetNet final : Variant, KeepsApart {
   int heads = 4;
   double expand_v = 2;
   std::string decay = "multi_scale", rotation = "half", view = "chunked";
@@ -44,8 +45,9 @@ struct RetNet final : Variant {
     s.heads = heads;
     s.scale = 1 / std::sqrt(static_cast<double>(K));
     if (decay != "none") s.decay_first = 5, s.decay_step = decay == "single" ? 0 : 1;
-    s.view = view;
-    Tensor y = matrix_state(n, {q, k, linear(n, x, heads * V, "v_proj", no_bias), {}, {}}, s);
+    s.view = apart() ? "scan" : view;
+    const Tensor closed = cut_gate(n, {}, starts, {.width = heads, .decay_first = s.decay_first, .decay_step = s.decay_step});
+    Tensor y = matrix_state(n, {q, k, linear(n, x, heads * V, "v_proj", no_bias), closed, {}}, s);
     if (output_norm) y = head_norm(n, y, heads, "g_norm");
     if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", no_bias));
     return linear(n, y, D, "o_proj", no_bias);

@@ -6,6 +6,7 @@
 // the discrete (bilinear) A of the initial parameters; from then on C~ itself is learned. kernel.l_kernel = L.
 #include <cmath>
 
+#include "error.hpp"
 #include "hippo.hpp"
 #include "s4_transform.hpp"
 #include "ssm_layer.hpp"
@@ -32,12 +33,13 @@ struct S4 final : Variant {
     k("correct_C", correct_C).note("C~ starts as (I - A^L)^T C; else as C itself, whose kernel wraps around");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on", "all published LRA runs");
     k("glu", glu).note("output Linear H->2H with GLU, else H->H");
-    k.view("view", view, {"fft", "direct"});
+    k.view("view", view, {"fft", "direct", "library"});
   }
   Answer causal() const override { return bidirectional ? Answer::no("s4.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }
 
   Tensor build(Net& n, Tensor x) override {
+    if (d_state % 2) throw BadInput("s4.d_state = " + std::to_string(d_state) + " must be even: modes come in conjugate pairs");
     SsmOptions o;
     Dplr d;
     if (init == "random") {

@@ -7,12 +7,14 @@
 // Training convolves with K_l = 2 Re sum_n C_n B_n A_n^l; streaming and the scan view run the recurrence.
 #include <cmath>
 
+#include "error.hpp"
 #include "hippo.hpp"
 #include "ssm_layer.hpp"
+#include "starts.hpp"
 
 namespace ssm::s4d {
 
-struct S4D final : Variant {
+struct S4D final : Variant, KeepsApart {
   int d_state = 64, n_ssm = 1;
   std::string init = "legs", disc = "zoh", dt_transform = "exp", decay = "exp", view = "conv";
   double dt_min = 1e-3, dt_max = 0.1;
@@ -26,7 +28,7 @@ struct S4D final : Variant {
     k("disc", disc, {"zoh", "bilinear", "exp_euler", "backward_euler", "dss"})
         .note("discretisation; dss: zoh whose weights sum to one over l_max, as in DSS", "no significant difference reported");
     k("n_ssm", n_ssm, {1, 0}).range(0, 65536).note("sets of (A,B) shared by the channels, 0: one per channel", "LRA: 1, Pathfinder 0");
-    k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
+    k("dt_min", dt_min, {1e-4, 1e-3, 1e-2}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
     k("dt_transform", dt_transform, {"exp", "softplus"}).note("how the step is kept positive");
     k("decay", decay, {"exp", "relu", "none", "fixed"})
@@ -34,7 +36,7 @@ struct S4D final : Variant {
     k("train_B", train_B).note("B is trained", "slightly better than fixed");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on", "all published LRA runs");
     k("glu", glu).note("output Linear H->2H with GLU, else H->H");
-    k.view("view", view, {"conv", "direct", "scan"});
+    k.view("view", view, {"conv", "direct", "library", "scan"});
   }
   Answer causal() const override { return bidirectional ? Answer::no("s4d.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }
@@ -45,7 +47,14 @@ struct S4D final : Variant {
     return view == "scan" ? Answer{} : Answer::no("s4d.view = " + view + " has one kernel for all positions; allowed is scan");
   }
 
+  Answer keeps_apart() const override {
+    return bidirectional ? Answer::no("s4d.bidirectional reads the future; allowed is false") : Answer{};
+  }
+
   SsmOptions options() const {
+    if (d_state % 2 && init != "real")
+      throw BadInput("s4d.d_state = " + std::to_string(d_state) +
+                     " must be even: modes come in conjugate pairs, except with s4d.init = real");
     SsmOptions o;
     o.n_ssm = n_ssm;
     o.bidirectional = bidirectional;
@@ -73,9 +82,10 @@ struct S4D final : Variant {
     const SsmParams p = declare_ssm(n, x.D(), options(), "s4d");
     const Param D = declare_skip(n, x.D());
     if (gaps.id >= 0) return ssm_output(n, diag_gap_scan(n, n.as(x, Order::BTD), gaps, p, D), glu);
+    if (apart()) return ssm_output(n, diag_scan(n, n.as(x, Order::BTD), p, D, starts), glu);
     if (n.mode == Mode::stream || view == "scan") return ssm_output(n, diag_scan(n, n.as(x, Order::BTD), p, D), glu);
     const Tensor u = n.as(x, Order::BDT);
-    return ssm_output(n, fft_conv(n, u, s4d_kernel(n, p, u.T()), D, view == "direct" ? "direct" : "fft"), glu);
+    return ssm_output(n, fft_conv(n, u, s4d_kernel(n, p, u.T()), D, view == "conv" ? "fft" : view), glu);
   }
 
   using Cx = std::complex<double>;

@@ -12,6 +12,7 @@
 #include "error.hpp"
 #include "hippo.hpp"
 #include "mimo_layer.hpp"
+#include "starts.hpp"
 
 namespace ssm::s5 {
 
@@ -24,13 +25,13 @@ std::vector<double> pairs(const std::vector<Cx>& z) {
   return out;
 }
 
-struct S5 final : Variant {
+struct S5 final : Variant, KeepsApart {
   int d_state = 64, blocks = 8;
   double dt_min = 1e-3, dt_max = 0.1;
   std::string init = "legs", disc = "zoh", C_init = "trunc_standard_normal", dt = "vector", activation = "half_glu1",
               opt_config = "standard";
   std::string param = "continuous", view = "chunked";
-  bool bidirectional = false, clip_eigs = false;
+  bool bidirectional = false, clip_eigs = false, dt_global = false;
 
   std::string about() const override { return "S5: one diagonal state space for all channels, as a scan (Smith 2023)"; }
   void knobs(Knobs& k) override {
@@ -46,6 +47,7 @@ struct S5 final : Variant {
         .note("initial C", "Text, Image lecun; Retrieval, Pathfinder trunc; Path-X complex");
     k("activation", activation, {"half_glu1", "half_glu2", "full_glu", "gelu"}).note("output gate", "ListOps half_glu2");
     k("opt_config", opt_config, {"standard", "BandCdecay", "BfastandCdecay", "noBCdecay"}).note("which of B, C decay and at which rate");
+    k("dt_global", dt_global).note("steps learn at the rate of the rest and decay", "LRA Text, Retrieval");
     k("bidirectional", bidirectional).note("a second scan from the end with its own C", "all published LRA runs");
     k("clip_eigs", clip_eigs).note("Re Lambda <= -1e-4", "only LRA Image");
     k.view("view", view, {"chunked", "sequential"});
@@ -57,6 +59,10 @@ struct S5 final : Variant {
   Answer takes_gaps() const override {
     if (bidirectional) return Answer::no("s5.bidirectional reads the times backwards; allowed is false");
     return param == "continuous" ? Answer{} : Answer::no("s5.param = discrete has no time step; allowed is continuous");
+  }
+
+  Answer keeps_apart() const override {
+    return bidirectional ? Answer::no("s5.bidirectional reads the future; allowed is false") : Answer{};
   }
 
   Index size() const { return d_state / blocks; }  // of a block
@@ -154,7 +160,7 @@ struct S5 final : Variant {
     s.b = n.param(
         "Lambda_im", {s.p}, [=](const Draw& draw, Index k) { return start(draw, k).lambda.imag(); }, ssm_group());
     if (param == "discrete") s.kind = "re_im";
-    else s.c = n.param("log_step", {dt == "scalar" ? 1 : s.p, 1}, init::log_uniform(dt_min, dt_max), ssm_group());
+    else s.c = n.param("log_step", {dt == "scalar" ? 1 : s.p, 1}, init::log_uniform(dt_min, dt_max), dt_global ? Group{} : ssm_group());
     s.B = {n.param("B", {s.p, H, 2}, B_init(e, H, start), inner), {}, H, 0};
     const Index row = bidirectional && C_init == "complex_normal" ? 2 * s.p : s.p;
     const Param C = n.param(bidirectional && row == s.p ? "C1" : "C", {H, row, 2}, C_values(e, H), outer);
@@ -162,7 +168,7 @@ struct S5 final : Variant {
     if (bidirectional) s.C.push_back({row == s.p ? n.param("C2", {H, row, 2}, C_values(e, H), outer) : C, {}, row, row - s.p});
     const Param D = n.param("D", {H}, init::normal(1), outer);
     u = n.as(u, Order::BTD);
-    if (gaps.id < 0) return gelu_gate(n, mimo_scan(n, u, mimo_system(n, s), D, view), activation);
+    if (gaps.id < 0) return gelu_gate(n, mimo_scan(n, u, mimo_system(n, s), D, view, KeepsApart::starts), activation);
     s.kind = "pole";
     return gelu_gate(n, mimo_gap_scan(n, u, gaps, mimo_system(n, s), D, disc), activation);
   }

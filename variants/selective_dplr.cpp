@@ -13,10 +13,11 @@
 #include "hippo.hpp"
 #include "ops/dplr_scan.hpp"
 #include "ssm_layer.hpp"
+#include "starts.hpp"
 
 namespace ssm::selective_dplr {
 
-struct SelectiveDplr final : Variant {
+struct SelectiveDplr final : Variant, KeepsApart {
   int heads = 2, d_state = 16, rank = 1;
   std::string init = "legs", gate = "scalar", delta = "mean";
   double dt_min = 1e-3, dt_max = 0.1, gate_bias = 3;
@@ -40,6 +41,10 @@ struct SelectiveDplr final : Variant {
     return delta == "mean" ? Answer::no("selective_dplr.delta = mean reads the whole sequence; running does not") : Answer{};
   }
   Answer streams() const override { return causal(); }
+  Answer keeps_apart() const override {
+    if (delta == "constant" || delta == "fixed") return {};
+    return Answer::no("selective_dplr.delta = " + delta + " takes a mean over the row; allowed are constant, fixed");
+  }
 
   Tensor build(Net& n, Tensor x) override {
     const Index D = x.D(), M = d_state / 2;
@@ -56,6 +61,7 @@ struct SelectiveDplr final : Variant {
     open.weight = init::normal(1 / std::sqrt(static_cast<double>(D)));
     open.bias_init = init::constant(gate_bias);
     if (gate != "off") in.gate = activation(n, linear(n, x, gate == "mode" ? heads * M : heads, "gate_proj", open), "sigmoid");
+    in.gate = cut_gate(n, in.gate, starts, {.width = gate == "mode" ? heads * M : heads, .closed = 0, .open = 1});
     DplrScanOptions o;
     o.heads = heads;
     o.dt_min = dt_min, o.dt_max = dt_max;

@@ -1,5 +1,7 @@
 #include "bench/ceilings.hpp"
 
+#include <chrono>
+
 #include "bench/timer.hpp"
 #include "error.hpp"
 #include "launch.hpp"
@@ -52,6 +54,29 @@ void exponentials(const Run& r, Real* x, Index items) {
       });
 }
 
+#if !defined(KOKKOS_ENABLE_HIP)
+constexpr double kSpin = 0.01;  // seconds
+
+SSM_FN long long nanoseconds() {
+#if defined(__CUDA_ARCH__)
+  long long now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+#else
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+#endif
+}
+
+// Ends kSpin after it began, by the device's own clock.
+void spin(const Run& r) {
+  launch(
+      "ssm::ceiling_spin", r, 1, KOKKOS_LAMBDA(const Index) {
+        const long long end = nanoseconds() + static_cast<long long>(1e9 * kSpin);
+        while (nanoseconds() < end) {}
+      });
+}
+#endif
+
 }  // namespace ceilings
 
 double Ceiling::best_rate() const { return work / *std::min_element(seconds.begin(), seconds.end()); }
@@ -93,6 +118,9 @@ std::vector<Ceiling> measure_ceilings(Device& device, int samples) {
     const double calls = static_cast<double>(items * ceilings::kExpWidth * ceilings::kExpRounds);
     out.push_back(ceiling(device, "exp", "call", calls, samples, [&] { ceilings::exponentials(r, block.as<Real>(), items); }));
   }
+#if !defined(KOKKOS_ENABLE_HIP)
+  out.push_back(ceiling(device, "timer", "s", ceilings::kSpin, samples, [&] { ceilings::spin(r); }));
+#endif
   return out;
 }
 

@@ -16,7 +16,7 @@ struct Ceiling {
 
 // copy: read and write of arrays far larger than any cache. gemm: one square product through the same door as the models,
 // in the precision that is set; gemm_<precision>: in the others that this build has.
-// exp: the exponential of the scans, from cache.
+// exp: the exponential of the scans, from cache. timer, in "s": 10 ms by the device's own clock, what the timer makes of them; not on HIP.
 std::vector<Ceiling> measure_ceilings(Device& device, int samples = 10);
 
 }  // namespace ssm

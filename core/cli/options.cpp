@@ -35,7 +35,7 @@ namespace {
 po::options_description key_options() {
   po::options_description keys("Keys");
   const auto text = [] { return po::value<std::string>(); };
-  for (const char* name : {"task", "variant", "depth", "layers", "seed"}) keys.add_options()(name, text());
+  for (const char* name : {"task", "variant", "depth", "layers", "seed", "view"}) keys.add_options()(name, text());
   for (const KnownKey& key : known_keys()) keys.add_options()(key.name.c_str(), text());
   return keys;
 }

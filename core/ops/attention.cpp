@@ -9,7 +9,7 @@
 #include "error.hpp"
 #include "launch.hpp"
 #include "lib/each.hpp"
-#include "ops.hpp"
+#include "ops/starts.hpp"
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
 #include "attention_gpu_back.hpp"
 #else
@@ -30,13 +30,15 @@ SSM_FN double rope_angle(double p, Index k, Index dh) {
 
 struct Attention final : Op {
   AttentionOptions o;
-  Tensor x, y, rotated, lse, table;  // rotated (B,T,(H+KV) dh); table (T, dh): cos and sin of every pair
+  Tensor x, y, starts, rotated, lse, table;  // rotated (B,T,(H+KV) dh); table (T, dh): cos and sin of every pair
   Index H, KV, dh, capacity;
   bool rope, tiled;
   Scratch delta, gradient, query;
   State cache;  // keys and values (2, capacity, KV dh), then the number of positions seen
 
-  Attention(Net& net, Tensor qkv, const AttentionOptions& options) : Op(net), o(options), x(in(qkv, save)), H(o.heads), KV(o.kv_heads) {
+  Attention(Net& net, Tensor qkv, const AttentionOptions& options, Tensor starts_ = {})
+      : Op(net), o(options), x(in(qkv, save)), starts(starts_), H(o.heads), KV(o.kv_heads) {
+    if (starts.id >= 0) in(starts, save);
     dh = x.last() / (H + 2 * KV);
     rope = o.positions == "rope";
     y = out(shaped({x.B(), x.T(), H * dh}), save);
@@ -47,9 +49,13 @@ struct Attention final : Op {
     query = scratch(x.B() * H * dh);
     capacity = o.window && o.window < n.l_max ? o.window : n.l_max;
     if (n.mode == Mode::stream) cache = state(2 * capacity * KV * dh + 1);
-    tiled = o.view == "tiled" && dh <= kMaxHead;
+    tiled = o.view == "tiled" && dh <= kMaxHead && starts.id < 0;
   }
   const char* name() const override { return "attention"; }
+  std::string slow_because() const override {
+    if (tiled || o.view != "tiled") return {};
+    return starts.id >= 0 ? kSeveralSequences : "heads of " + std::to_string(dh) + " are wider than " + std::to_string(kMaxHead);
+  }
 
   Heads heads() const {
     const Real *X = v(x), *R = rope ? v(rotated) : X;
@@ -67,7 +73,8 @@ struct Attention final : Op {
             o.causal,
             o.positions == "alibi",
             o.window,
-            static_cast<Real>(1 / std::sqrt(static_cast<double>(dh)))};
+            static_cast<Real>(1 / std::sqrt(static_cast<double>(dh))),
+            starts.id < 0 ? nullptr : v(starts)};
   }
 
   void forward(const Run& r) override {
@@ -197,7 +204,8 @@ struct Attention final : Op {
 
 namespace ssm {
 
-Tensor attention(Net& n, Tensor qkv, const AttentionOptions& o) {
+Tensor attention(Net& n, Tensor qkv, const AttentionOptions& o) { return attention(n, qkv, o, {}); }
+Tensor attention(Net& n, Tensor qkv, const AttentionOptions& o, Tensor starts) {
   const std::vector<std::string> positions = {"none", "rope", "alibi"}, views = {"tiled", "plain"};
   const auto has = [](const std::vector<std::string>& words, const std::string& w) {
     return std::find(words.begin(), words.end(), w) != words.end();
@@ -211,7 +219,8 @@ Tensor attention(Net& n, Tensor qkv, const AttentionOptions& o) {
   if (o.window < 0) throw BadInput("attention: window = " + std::to_string(o.window) + "; it must be 0 (unlimited) or more");
   if (o.dropout != 0) throw Unsupported("attention has no dropout of its weights yet; attention.dropout must be 0");
   if (n.mode == Mode::stream && !o.causal) throw Unsupported("attention without a causal mask sees later positions and cannot stream");
-  return n.add<attention_op::Attention>(qkv, o);
+  if (starts.id >= 0 && !o.causal) throw Unsupported("attention without a causal mask does not keep the sequences of a row apart");
+  return n.add<attention_op::Attention>(qkv, o, starts);
 }
 
 }  // namespace ssm

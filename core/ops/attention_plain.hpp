@@ -26,6 +26,7 @@ struct Heads {
   bool causal, alibi;
   Index window;  // 0: unlimited
   Real scale;
+  const Real* starts = nullptr;  // (B,T) of sequence_starts(); causal and plain only
 
   SSM_FN const Real* query(Index b, Index t, Index h) const { return q + (b * T + t) * ld + h * dh; }
   SSM_FN const Real* key(Index b, Index t, Index h) const { return k + (b * T + t) * ld + h / (H / KV) * dh; }
@@ -37,6 +38,12 @@ struct Heads {
     const Index end = causal ? i + 1 : lengths ? lengths[b] : T;
     return window && i + window < end ? i + window : end;
   }
+  // With several sequences a row, only those of its own.
+  SSM_FN Index first_own_key(Index b, Index i) const {
+    const Index first = first_key(i), own = starts ? static_cast<Index>(starts[b * T + i]) : 0;
+    return own > first ? own : first;
+  }
+  SSM_FN bool apart(Index b, Index i, Index j) const { return starts && starts[b * T + i] > static_cast<Real>(j); }
   // Key j is seen by queries of [first_query(j), end_query(b, j)).
   SSM_FN Index first_query(Index j) const { return causal ? j : first_key(j); }
   SSM_FN Index end_query(Index b, Index j) const {
@@ -62,7 +69,7 @@ inline void plain_forward(const Run& r, Index B, const Heads& a, Real* Y, Real* 
         Real *y = Y + (b * a.T + i) * a.H * dh + h * dh, m = kHidden, l = 0;
         const Real slope = a.slope(h);
         for (Index c = 0; c < dh; ++c) y[c] = 0;
-        for (Index j = a.first_key(i); j < a.end_key(b, i); ++j) {
+        for (Index j = a.first_own_key(b, i); j < a.end_key(b, i); ++j) {
           const Real s = a.scale * dot(q, a.key(b, j, h), dh) - slope * distance(i, j);
           const Real* value = a.value(b, j, h);
           if (s > m) {
@@ -100,7 +107,7 @@ inline void plain_backward(const Run& r, Index B, const Heads& a, const Real* dY
         Real* dq = dQKV + (b * a.T + i) * wide + h * dh;
         const Real slope = a.slope(h);
         for (Index c = 0; c < dh; ++c) dq[c] = 0;
-        for (Index j = a.first_key(i); j < a.end_key(b, i); ++j) {
+        for (Index j = a.first_own_key(b, i); j < a.end_key(b, i); ++j) {
           const Real* key = a.key(b, j, h);
           const Real p = fast_exp(a.scale * dot(q, key, dh) - slope * distance(i, j) - lse[item]);
           const Real ds = a.scale * p * (dot(dy, a.value(b, j, h), dh) - delta[item]);
@@ -115,7 +122,7 @@ inline void plain_backward(const Run& r, Index B, const Heads& a, const Real* dY
         for (Index c = 0; c < dh; ++c) dk[c] = dv[c] = 0;
         for (Index h = g * group; h < (g + 1) * group; ++h) {
           const Real slope = a.slope(h);
-          for (Index i = a.first_query(j); i < a.end_query(b, j); ++i) {
+          for (Index i = a.first_query(j); i < a.end_query(b, j) && !a.apart(b, i, j); ++i) {
             const Real *q = a.query(b, i, h), *dy = dY + ((b * a.T + i) * a.H + h) * dh;
             const Index row = (b * a.H + h) * a.T + i;
             const Real p = fast_exp(a.scale * dot(q, key, dh) - slope * distance(i, j) - lse[row]);

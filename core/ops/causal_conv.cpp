@@ -8,7 +8,7 @@
 #include "launch.hpp"
 #include "lib/blas.hpp"
 #include "math.hpp"
-#include "ops.hpp"
+#include "ops/starts.hpp"
 
 namespace ssm {
 namespace causal_conv_op {
@@ -25,7 +25,14 @@ struct Arguments {
   Index T, D, run, runs;  // positions of a work item, items of a sequence
   int w;
   bool silu;
+  const Real* starts;  // (B,T) of sequence_starts(), null: one sequence a row
 };
+
+// The first of w taps that position t uses when its sequence starts at `begin`.
+SSM_FN int first_tap(int w, Real begin, Index t) {
+  const Index before = t - static_cast<Index>(begin);
+  return before >= w - 1 ? 0 : w - 1 - static_cast<int>(before);
+}
 
 // Weights of W channels, tap by tap, and W channels of a chunk of x with the w-1 positions before it.
 template <int W>
@@ -44,17 +51,20 @@ struct Window {
       for (int l = 0; l < W; ++l) x[s * W + l] = t < 0 ? Real(0) : from[t * a.D + l];
     }
   }
-  KOKKOS_FUNCTION void convolve(const Arguments& a, int count, Real* pre) const {
+  // begin: where the sequence of each position starts, from the first of the chunk at position `first` on. Cut: several sequences a row.
+  template <bool Cut>
+  KOKKOS_FUNCTION void convolve(const Arguments& a, int count, const Real* begin, Index first, Real* pre) const {
     for (int s = 0; s < count; ++s) {
       Real sum[W];
       for (int l = 0; l < W; ++l) sum[l] = bias[l];
-      for (int k = 0; k < a.w; ++k)
+      for (int k = Cut ? first_tap(a.w, begin[s], first + s) : 0; k < a.w; ++k)
         for (int l = 0; l < W; ++l) sum[l] += tap[k * W + l] * x[(s + k) * W + l];
       for (int l = 0; l < W; ++l) pre[s * W + l] = sum[l];
     }
   }
 };
 
+template <bool Cut>
 struct Forward {
   Arguments a;
 
@@ -66,7 +76,7 @@ struct Forward {
     for (Index first = begin; first < end; first += kChunk) {
       const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk);
       window.load(a, a.x + b * a.T * a.D + c, first, count);
-      window.convolve(a, count, y);
+      window.template convolve<Cut>(a, count, Cut ? a.starts + b * a.T + first : nullptr, first, y);
       if (a.silu)
         for (int i = 0; i < count * W; ++i) y[i] = silu(y[i]);
       Real* to = a.y + (b * a.T + first) * a.D + c;
@@ -76,6 +86,7 @@ struct Forward {
   }
 };
 
+template <bool Cut>
 struct Backward {
   Arguments a;
 
@@ -90,25 +101,31 @@ struct Backward {
       const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk), held = count + a.w - 1;
       const int ahead = static_cast<int>(a.T - first < held ? a.T - first : held);  // g is 0 beyond the end of the sequence
       const Index origin = (b * a.T + first) * a.D + c;
+      const Real* own = Cut ? a.starts + b * a.T + first : nullptr;
       window.load(a, a.x + b * a.T * a.D + c, first, ahead);
       for (int s = 0; s < held; ++s)
         for (int l = 0; l < W; ++l) g[s * W + l] = s < ahead ? a.dy[origin + s * a.D + l] : Real(0);
       if (a.silu) {
-        window.convolve(a, ahead, slope);
+        window.template convolve<Cut>(a, ahead, own, first, slope);
         for (int i = 0; i < ahead * W; ++i) g[i] *= silu_slope(slope[i]);
       }
       for (int k = 0; k < a.w; ++k) {
         Real sum[W];
         for (int l = 0; l < W; ++l) sum[l] = dW[k * W + l];
-        for (int s = 0; s < count; ++s)
+        for (int s = 0; s < count; ++s) {
+          if (Cut && k < first_tap(a.w, own[s], first + s)) continue;
           for (int l = 0; l < W; ++l) sum[l] += g[s * W + l] * window.x[(s + k) * W + l];
+        }
         for (int l = 0; l < W; ++l) dW[k * W + l] = sum[l];
       }
       for (int s = 0; s < count; ++s) {
         Real dx[W];
         for (int l = 0; l < W; ++l) dx[l] = 0;
-        for (int k = 0; k < a.w; ++k)
-          for (int l = 0; l < W; ++l) dx[l] += window.tap[k * W + l] * g[(s + a.w - 1 - k) * W + l];
+        for (int k = 0; k < a.w; ++k) {
+          const int later = s + a.w - 1 - k;
+          if (Cut && later < ahead && k < first_tap(a.w, own[later], first + later)) continue;
+          for (int l = 0; l < W; ++l) dx[l] += window.tap[k * W + l] * g[later * W + l];
+        }
         for (int l = 0; l < W; ++l) db[l] += g[s * W + l];
         for (int l = 0; l < W; ++l) a.dx(origin + s * a.D + l, dx[l]);
       }
@@ -141,7 +158,7 @@ struct Step {
 };
 
 struct CausalConv final : Op {
-  Tensor x, y;
+  Tensor x, y, starts;
   int w;
   bool silu;
   Index run, runs;
@@ -149,8 +166,9 @@ struct CausalConv final : Op {
   Scratch parts;
   State past;
 
-  CausalConv(Net& net, Tensor x_, int width, const std::string& name, const std::string& act)
-      : Op(net), x(x_), w(width), silu(act == "silu") {
+  CausalConv(Net& net, Tensor x_, int width, const std::string& name, const std::string& act, Tensor starts_ = {})
+      : Op(net), x(x_), starts(starts_), w(width), silu(act == "silu") {
+    if (starts.id >= 0) in(starts, save);
     if (width < 1 || width > kMaxWidth) throw BadInput("a causal convolution has 1 to 16 taps, not " + std::to_string(width));
     if (!silu && act != "id") throw BadInput("unknown activation '" + act + "' of a causal convolution; allowed are silu, id");
     in(x, save);
@@ -165,14 +183,21 @@ struct CausalConv final : Op {
   }
   const char* name() const override { return "causal_conv"; }
 
-  Arguments arguments() const { return {v(x), v(W), v(b), nullptr, v(y), nullptr, nullptr, {}, x.T(), x.D(), run, runs, w, silu}; }
-  void forward(const Run& r) override { launch_lanes("ssm::causal_conv", r, x.B() * runs, x.D(), Forward{arguments()}); }
+  Arguments arguments() const {
+    return {v(x), v(W), v(b), nullptr, v(y), nullptr, nullptr, {}, x.T(), x.D(), run, runs, w, silu, cut() ? v(starts) : nullptr};
+  }
+  bool cut() const { return starts.id >= 0; }
+  void forward(const Run& r) override {
+    if (cut()) launch_lanes("ssm::causal_conv", r, x.B() * runs, x.D(), Forward<true>{arguments()});
+    else launch_lanes("ssm::causal_conv", r, x.B() * runs, x.D(), Forward<false>{arguments()});
+  }
   void backward(const Run& r) override {
     Arguments a = arguments();
     a.dy = d(y);
     a.dx = g(x);
     a.parts = v(parts);
-    launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, x.D(), Backward{a});
+    if (cut()) launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, x.D(), Backward<true>{a});
+    else launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, x.D(), Backward<false>{a});
     const Index all = x.B() * runs, stride = x.D() * (w + 1);
     plain::add_parts(r, a.parts, all, stride, W.size, 1, d(W));
     plain::add_parts(r, a.parts + W.size, all, stride, b.size, 1, d(b));
@@ -193,6 +218,9 @@ struct CausalConv final : Op {
 
 Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act) {
   return n.add<causal_conv_op::CausalConv>(n.as(x, Order::BTD), width, name, act);
+}
+Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act, Tensor starts) {
+  return n.add<causal_conv_op::CausalConv>(n.as(x, Order::BTD), width, name, act, starts);
 }
 
 }  // namespace ssm

@@ -6,6 +6,7 @@
 // reruns the recurrence from check points. A is kept as a sum of two numbers: one alone would lose 1e-5 over the memory of a slow mode.
 #include "launch.hpp"
 #include "ops/ssm.hpp"
+#include "ops/starts.hpp"
 
 namespace ssm::diag_scan_op {
 
@@ -67,11 +68,18 @@ struct Modes {
   }
 };
 
+template <int W>
+SSM_FN void clear(Real (&re)[kGroup][W], Real (&im)[kGroup][W]) {
+  for (int g = 0; g < kGroup; ++g)
+    for (int l = 0; l < W; ++l) re[g][l] = im[g][l] = 0;
+}
+
 struct Forward {
   const Real *u, *table, *D;
   Real* y;
   Index T, H, M;
   int kernels;
+  const Real* starts;  // (B,T) of sequence_starts(), null: one sequence a row; one kernel only
 
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index h0) const {
@@ -87,6 +95,7 @@ struct Forward {
           for (int l = 0; l < W; ++l) xr[g][l] = xi[g][l] = 0;
         for (Index step = 0; step < T; ++step) {
           const Index at = base + (k == 0 ? step : T - 1 - step) * H;
+          if (starts_at(starts, T, b, step)) clear<W>(xr, xi);
           Real in[W], sum[W];
           for (int l = 0; l < W; ++l) in[l] = u[at + l], sum[l] = y[at + l];
           for (int g = 0; g < kGroup; ++g) {
@@ -107,6 +116,7 @@ struct Backward {
   Real *parts, *dskip, *points;
   Index T, H, M;
   int kernels;
+  const Real* starts;
 
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index h0) const {
@@ -131,6 +141,7 @@ struct Backward {
         for (int g = 0; g < kGroup; ++g)
           for (int l = 0; l < W; ++l) xr[g][l] = xi[g][l] = 0;
         for (Index step = 0; step < T; ++step) {
+          if (starts_at(starts, T, b, step)) clear<W>(xr, xi);
           if (step % kChunk == 0)
             for (int g = 0; g < kGroup; ++g)
               for (int l = 0; l < W; ++l) {
@@ -160,12 +171,14 @@ struct Backward {
           si[g][0][l] = point[((chunk * kGroup + g) * 2 + 1) * W + l];
         }
         for (int i = 0; i < steps; ++i) {
-          for (int l = 0; l < W; ++l) sr[g][i + 1][l] = sr[g][i][l], si[g][i + 1][l] = si[g][i][l];
+          const bool fresh = starts_at(starts, T, b, start + i);
+          for (int l = 0; l < W; ++l) sr[g][i + 1][l] = fresh ? Real(0) : sr[g][i][l], si[g][i + 1][l] = fresh ? Real(0) : si[g][i][l];
           m.advance(g, u + base + (k == 0 ? start + i : T - 1 - start - i) * H, sr[g][i + 1], si[g][i + 1]);
         }
       }
       for (int i = steps - 1; i >= 0; --i) {
         const Index at = base + (k == 0 ? start + i : T - 1 - start - i) * H;
+        const Real past = starts_at(starts, T, b, start + i) ? Real(0) : Real(1);  // what a position reads of the state before it
         Real gy[W], sum[W];
         for (int l = 0; l < W; ++l) gy[l] = dy[at + l], sum[l] = 0;
         for (int g = 0; g < kGroup; ++g) {
@@ -173,14 +186,15 @@ struct Backward {
           if (k == 0) retreat<W>(m, g, gy, lr[g], li[g]);
           for (int l = 0; l < W; ++l) {
             sum[l] += lr[g][l];
-            ar[g][l] += lr[g][l] * sr[g][i][l] + li[g][l] * si[g][i][l];
-            ai[g][l] += li[g][l] * sr[g][i][l] - lr[g][l] * si[g][i][l];
+            ar[g][l] += past * (lr[g][l] * sr[g][i][l] + li[g][l] * si[g][i][l]);
+            ai[g][l] += past * (li[g][l] * sr[g][i][l] - lr[g][l] * si[g][i][l]);
             wr[g][l] += gy[l] * seen_re[l];
             wi[g][l] -= gy[l] * seen_im[l];
           }
           if (k == 1) retreat<W>(m, g, gy, lr[g], li[g]);
         }
         for (int l = 0; l < W; ++l) du.p[at + l] += sum[l];
+        if (past == 0) clear<W>(lr, li);
       }
     }
     for (int g = 0; g < count; ++g) {
@@ -268,15 +282,17 @@ struct Step {
 
 struct DiagScan final : Op {
   SsmParams p;
-  Tensor u, y, modes;
+  Tensor u, y, starts, modes;
   Param D;
   State carried;
   Scratch parts, dskip, points, table, grads;
   int kernels;
 
-  DiagScan(Net& net, Tensor u_, const SsmParams& params, Param skip)
-      : Op(net), p(params), u(in(u_, save)), y(out(u_, drop)), D(skip), kernels(static_cast<int>(params.kernels)) {
+  DiagScan(Net& net, Tensor u_, const SsmParams& params, Param skip, Tensor starts_ = {})
+      : Op(net), p(params), u(in(u_, save)), y(out(u_, drop)), starts(starts_), D(skip), kernels(static_cast<int>(params.kernels)) {
     if (u.order != Order::BTD || u.D() != p.H) throw std::logic_error("diag_scan takes (B,T,H)");
+    if (starts.id >= 0 && kernels == 2) throw std::logic_error("diag_scan keeps sequences of a row apart one way only");
+    if (starts.id >= 0) in(starts, save);
     const Index numbers = p.M * fields(kernels) * p.H, chunks = (u.T() + kChunk - 1) / kChunk;
     if (n.mode == Mode::stream) {
       if (kernels == 2) throw std::logic_error("diag_scan: two directions cannot stream");
@@ -293,6 +309,7 @@ struct DiagScan final : Op {
     }
   }
   const char* name() const override { return "diag_scan"; }
+  const Real* at_starts() const { return starts.id < 0 ? nullptr : v(starts); }
 
   Real* tabulate(const Run& r, Real* to) {
     launch("ssm::diag_scan_table", r, p.H * p.M, Tabulate{view_of(*this, p), to});
@@ -303,7 +320,7 @@ struct DiagScan final : Op {
   }
   void forward(const Run& r) override {
     const Real* at = tabulate(r, v(table));
-    launch_lanes("ssm::diag_scan", r, u.B(), p.H, Forward{v(u), at, v(D), v(y), u.T(), p.H, p.M, kernels});
+    launch_lanes("ssm::diag_scan", r, u.B(), p.H, Forward{v(u), at, v(D), v(y), u.T(), p.H, p.M, kernels, at_starts()});
   }
   void backward(const Run& r) override {
     const Real* at = tabulate(r, v(table));
@@ -312,7 +329,7 @@ struct DiagScan final : Op {
     Real* dD = d(D);
     Wide* sums = reinterpret_cast<Wide*>(v(grads));
     launch_lanes("ssm::diag_scan_backward", r, B, H,
-                 Backward{v(u), at, v(D), d(y), g(u), v(parts), v(dskip), v(points), u.T(), H, p.M, kernels});
+                 Backward{v(u), at, v(D), d(y), g(u), v(parts), v(dskip), v(points), u.T(), H, p.M, kernels, at_starts()});
     launch("ssm::diag_scan_modes", r, H * p.M, Finish{view_of(*this, p), v(parts), d(p.C), sums, B, kModeGrads + 2 * p.rank});
     add_mode_gradients(r, *this, p, sums);
     launch(
@@ -337,5 +354,6 @@ struct DiagScan final : Op {
 namespace ssm {
 
 Tensor diag_scan(Net& n, Tensor u, const SsmParams& p, Param D) { return n.add<diag_scan_op::DiagScan>(u, p, D); }
+Tensor diag_scan(Net& n, Tensor u, const SsmParams& p, Param D, Tensor starts) { return n.add<diag_scan_op::DiagScan>(u, p, D, starts); }
 
 }  // namespace ssm

@@ -12,6 +12,7 @@
 #include "math.hpp"
 #include "ops/mimo.hpp"
 #include "ops/mimo_gaps.hpp"
+#include "ops/starts.hpp"
 
 namespace ssm::mimo_scan_op {
 
@@ -25,6 +26,7 @@ struct Sweep {
   Real* parts;       // adjoint: (B * chunks, 2p), sums of dlambda
   Index T, p, from_row, to_row, chunk, chunks;
   bool reversed, adjoint;
+  const Real* starts;  // (B,T) of sequence_starts(), null: one sequence a row; one chunk, the direction from the start
 
   template <int W>
   struct State {
@@ -104,11 +106,13 @@ struct Fill {
     }
     for (Index i = 0; i < count; ++i) {
       const Index t = s.time(c, i), at = b * s.T + t;
+      if (s.starts && i > 0 && starts_at(s.starts, s.T, b, s.adjoint ? t + 1 : t))
+        for (int l = 0; l < W; ++l) state.re[l] = state.im[l] = 0;
       s.advance<W>(a, s.from + at * s.from_row + n0, state);
       Real* out = s.to + at * s.to_row + n0;
       for (int l = 0; l < W; ++l) out[l] = state.re[l], out[s.p + l] = state.im[l];
       const Index prior = s.reversed ? t - 1 : t + 1;  // the step whose state lambda multiplied
-      if (!s.adjoint || prior < 0 || prior >= s.T) continue;
+      if (!s.adjoint || prior < 0 || prior >= s.T || starts_at(s.starts, s.T, b, t)) continue;
       const Real* x = s.seen + (b * s.T + prior) * s.to_row + n0;
       for (int l = 0; l < W; ++l) {
         sum_re[l] += state.re[l] * x[l] + state.im[l] * x[s.p + l];
@@ -123,7 +127,7 @@ struct Fill {
 
 struct MimoScan final : Op {
   MimoSystem m;
-  Tensor u, x, y, gaps;
+  Tensor u, x, y, gaps, starts;
   Disc disc = Disc::zoh;
   Param D;
   State carried;
@@ -131,11 +135,13 @@ struct MimoScan final : Op {
   Index p, H, S, rows, chunk, chunks, directions;
 
   // gaps_ absent (id -1): even steps
-  MimoScan(Net& net, Tensor u_, const MimoSystem& system, Param skip, bool chunked, Tensor gaps_ = {}, Disc disc_ = Disc::zoh)
+  MimoScan(Net& net, Tensor u_, const MimoSystem& system, Param skip, bool chunked, Tensor gaps_ = {}, Disc disc_ = Disc::zoh,
+           Tensor starts_ = {})
       : Op(net),
         m(system),
         u(in(u_, save)),
         gaps(gaps_),
+        starts(starts_),
         disc(disc_),
         D(skip),
         p(system.lambda.last()),
@@ -146,9 +152,11 @@ struct MimoScan final : Op {
       throw std::logic_error("mimo_scan takes (B,T,H) and a system of H channels");
     for (const Tensor t : {m.lambda, m.B, m.C}) in(t, save);
     if (uneven()) in(gaps, save);
+    if (starts.id >= 0) in(starts, save);
     directions = S / (2 * p);
     if (uneven() && directions > 1) throw std::logic_error("mimo_gap_scan goes one way");
-    chunk = chunked ? kChunk : u.T();
+    if (starts.id >= 0 && directions > 1) throw std::logic_error("mimo_scan keeps sequences of a row apart one way only");
+    chunk = chunked && starts.id < 0 ? kChunk : u.T();
     chunks = (u.T() + chunk - 1) / chunk;
     y = out(u, drop);
     x = keep(shaped({u.B(), u.T(), S}));
@@ -180,6 +188,7 @@ struct MimoScan final : Op {
     s.T = u.T(), s.p = p, s.from_row = from_row, s.to_row = S, s.chunk = chunk, s.chunks = chunks;
     s.reversed = (direction == 1) != adjoint;
     s.adjoint = adjoint;
+    s.starts = starts.id < 0 ? nullptr : v(starts);
     if (adjoint) {
       s.seen = v(x) + direction * 2 * p;
       s.parts = v(parts) + direction * u.B() * chunks * 2 * p;
@@ -291,6 +300,9 @@ namespace ssm {
 
 Tensor mimo_scan(Net& n, Tensor u, const MimoSystem& system, Param D, const std::string& view) {
   return n.add<mimo_scan_op::MimoScan>(u, system, D, view == "chunked");
+}
+Tensor mimo_scan(Net& n, Tensor u, const MimoSystem& system, Param D, const std::string& view, Tensor starts) {
+  return n.add<mimo_scan_op::MimoScan>(u, system, D, view == "chunked", Tensor{}, Disc::zoh, starts);
 }
 Tensor mimo_gap_scan(Net& n, Tensor u, Tensor gaps, const MimoSystem& system, Param D, const std::string& disc) {
   return n.add<mimo_scan_op::MimoScan>(u, system, D, false, gaps, disc_of(disc));

@@ -22,14 +22,15 @@ namespace rnn_op {
 template <class Cell>
 struct Rnn final : Op {
   static constexpr Index G = Cell::kGates;
-  Tensor x, y, slots, c;
+  Tensor x, y, starts, slots, c;
   Index B, T, I, H;
   Param W, U, bias_x, bias_h, h0, c0;
-  Scratch turned, da, dcarry, dh0, sums, parts, from_state;
+  Scratch turned, da, dcarry, dh0, sums, parts, from_state, zeros;
   State h, cell, started;
 
-  Rnn(Net& net, Tensor x_, const RnnOptions& o, Index hidden, const std::string& layer)
-      : Op(net), x(in(x_, save)), B(x_.B()), T(x_.T()), I(x_.D()), H(hidden) {
+  Rnn(Net& net, Tensor x_, const RnnOptions& o, Index hidden, const std::string& layer, Tensor starts_)
+      : Op(net), x(in(x_, save)), starts(starts_), B(x_.B()), T(x_.T()), I(x_.D()), H(hidden) {
+    if (cut()) in(starts, save), zeros = scratch(H);
     y = out(shaped({B, T, H}), save);
     slots = keep(shaped({B, T, kSlots * H}));
     if (Cell::kOwnCarry) c = keep(shaped({B, T, H}));
@@ -58,13 +59,22 @@ struct Rnn final : Op {
   }
   const char* name() const override { return Cell::kOwnCarry ? "lstm" : "gru"; }
 
+  bool cut() const { return starts.id >= 0; }  // several sequences a row
   // Whether rnn_gpu.hpp takes the walks: one processor of the GPU holds U.
   bool held() const {
 #if defined(SSM_RNN_HELD)
-    return H <= kMostHeld;
+    return H <= kMostHeld && !cut();
 #else
     return false;
 #endif
+  }
+
+  std::string slow_because() const override {
+#if defined(SSM_RNN_HELD)
+    if (cut()) return kSeveralSequences;
+    if (!held()) return std::to_string(H) + " units are more than the " + std::to_string(kMostHeld) + " whose weights one processor holds";
+#endif
+    return {};
   }
 
   Sequences sequences() const {
@@ -73,6 +83,7 @@ struct Rnn final : Op {
     s.h0 = h0.id < 0 ? nullptr : v(h0), s.c0 = c0.id < 0 ? nullptr : v(c0);
     s.U = v(U), s.turned = held() ? nullptr : v(turned), s.bias = v(bias_h);
     s.T = T, s.H = H;
+    if (cut()) s.starts = v(starts), s.zeros = v(zeros);
     return s;
   }
 
@@ -101,6 +112,7 @@ struct Rnn final : Op {
     Real* to = v(turned);
     launch(
         "ssm::rnn_turn", r, rows * H, KOKKOS_LAMBDA(const Index i) { to[i] = from[i % rows * channels + i / rows]; });
+    if (cut()) fill(r, v(zeros), H, 0);
     walk("ssm::rnn", r, B, T, H, Forward<Cell>{sequences()});
   }
 
@@ -138,6 +150,7 @@ struct Rnn final : Op {
 
   void backward(const Run& r) override {
     const bool learned = h0.id >= 0;
+    if (cut()) fill(r, v(zeros), H, 0);
     Real* at_start = learned ? v(dh0) : nullptr;
 #if defined(SSM_RNN_HELD)
     if (held()) held_backward<Cell>(r, B, sequences(), d(y), v(da), v(dcarry), at_start);
@@ -147,13 +160,25 @@ struct Rnn final : Op {
     const Grad dx = g(x);
     gemm(r, false, false, B * T, I, G * H, 1, v(da), kSlots * H, v(W), I, dx.add ? Real(1) : Real(0), dx.p, I);
     weights(r, G * H, I, B * T, 1, v(da), v(x), I, d(W));
+    biases(r);
+    if (cut()) forget_starts(r);
     if (T > 1) {  // gates whose recurrent gradient lies elsewhere than their input gradient take a product of their own
       const Index together = Cell::slot(G - 1) == G - 1 ? G : G - 1;
       weights(r, together * H, H, T - 1, B, v(da) + kSlots * H, v(y), H, d(U));
       if (together < G) weights(r, H, H, T - 1, B, v(da) + (kSlots + Cell::slot(G - 1)) * H, v(y), H, d(U) + together * H * H);
     }
-    biases(r);
     if (learned) start(r);
+  }
+
+  // The recurrent weights saw nothing where a sequence starts: zeroes the gradients of the gates there.
+  void forget_starts(const Run& r) {
+    const Real* S = v(starts);
+    Real* gates = v(da);
+    const Index length = T, width = kSlots * H;
+    each_row(
+        "ssm::rnn_forget", r, B * T, width, KOKKOS_LAMBDA(const Index row, const Index k) {
+          if (starts_at(S, length, row / length, row % length)) gates[row * width + k] = 0;
+        });
   }
 
   // to (rows, columns) += sum over batch and K of a^T b
@@ -220,13 +245,15 @@ struct Rnn final : Op {
 
 }  // namespace rnn_op
 
-Tensor rnn(Net& n, Tensor x, const RnnOptions& o) {
+Tensor rnn(Net& n, Tensor x, const RnnOptions& o) { return rnn(n, x, o, {}); }
+Tensor rnn(Net& n, Tensor x, const RnnOptions& o, Tensor starts) {
+  if (starts.id >= 0 && o.learn_start) throw Unsupported("a learned start of rnn() is that of a row, not of its sequences");
   const Index D = x.D(), H = o.hidden > 0 ? o.hidden : D;
   Tensor h = n.as(x, Order::BTD);
   for (int i = 0; i < o.layers; ++i) {
     const std::string layer = "l" + std::to_string(i);
-    if (o.cell == "lstm") h = n.add<rnn_op::Rnn<rnn_op::LstmCell>>(h, o, H, layer);
-    else if (o.cell == "gru") h = n.add<rnn_op::Rnn<rnn_op::GruCell>>(h, o, H, layer);
+    if (o.cell == "lstm") h = n.add<rnn_op::Rnn<rnn_op::LstmCell>>(h, o, H, layer, starts);
+    else if (o.cell == "gru") h = n.add<rnn_op::Rnn<rnn_op::GruCell>>(h, o, H, layer, starts);
     else unknown("recurrent cell", o.cell, {"lstm", "gru"});
   }
   return H == D ? h : linear(n, h, D, "out_proj");

@@ -4,6 +4,7 @@
 #include "lib/each.hpp"
 #include "lib/team_capture.hpp"
 #include "math.hpp"
+#include "ops/starts.hpp"
 #include "tensor.hpp"
 
 namespace ssm::rnn_op {
@@ -74,6 +75,10 @@ struct Sequences {
   const Real *h0, *c0;            // (H) or null: zero
   const Real *U, *turned, *bias;  // (gates H, H), its transpose, (gates H)
   Index T, H;
+  const Real *starts, *zeros;  // (B,T) of sequence_starts() with H zeros, or null: one sequence a row
+
+  // Whether position t takes over nothing, being first in its sequence but not in its row; none does that lies outside of the row.
+  SSM_FN bool fresh(Index b, Index t) const { return t < T && starts_at(starts, T, b, t); }
 };
 
 // Lanes of one visit, in groups: enough sums at once to hide how long each takes.
@@ -90,7 +95,7 @@ struct Forward {
     const Index H = s.H;
     Real u[G][R][W];
     const Real* before[R];
-    for (int r = 0; r < R; ++r) before[r] = t > 0 ? s.y + ((b + r) * s.T + t - 1) * H : s.h0;
+    for (int r = 0; r < R; ++r) before[r] = t <= 0 ? s.h0 : s.fresh(b + r, t) ? s.zeros : s.y + ((b + r) * s.T + t - 1) * H;
     for (int g = 0; g < G; ++g) {
       Real sum[R][W];
       for (int r = 0; r < R; ++r)
@@ -109,7 +114,8 @@ struct Forward {
       Real *slots = s.slots + row * kSlots * H + c, *y = s.y + row * H + c, *carry = s.carry + row * H + c;
       Real last[W];
       const Real* start = Cell::kOwnCarry ? s.c0 : s.h0;
-      for (int l = 0; l < W; ++l) last[l] = t > 0 ? carry[l - H] : start ? start[c + l] : Real(0);
+      const bool goes_on = t > 0 && !s.fresh(b + r, t);
+      for (int l = 0; l < W; ++l) last[l] = goes_on ? carry[l - H] : start ? start[c + l] : Real(0);
       SSM_INDEPENDENT
       for (int l = 0; l < W; ++l) {
         Real x[kSlots], from_state[kSlots];
@@ -134,16 +140,20 @@ struct Backward {
   KOKKOS_FUNCTION void visit(Index b, Index i, Index c) const {
     const Index H = s.H, t = s.T - 1 - i;
     Real dh[R][W], carried[R][W];
-    for (int r = 0; r < R; ++r)
+    bool cut[R];  // the next position takes nothing over
+    for (int r = 0; r < R; ++r) {
+      cut[r] = s.fresh(b + r, t + 1);
       for (int l = 0; l < W; ++l) {
         dh[r][l] = t >= 0 ? dy[((b + r) * s.T + t) * H + c + l] : Real(0);
-        carried[r][l] = i > 0 ? dcarry[(b + r) * H + c + l] : Real(0);
+        carried[r][l] = i > 0 && !cut[r] ? dcarry[(b + r) * H + c + l] : Real(0);
       }
+    }
     for (int g = 0; i > 0 && g < Cell::kGates; ++g) {
-      const Real *from = da + (b * s.T + t + 1) * kSlots * H + Cell::slot(g) * H, *U = s.U + g * H * H + c;
+      const Real *U = s.U + g * H * H + c, *from[R];
+      for (int r = 0; r < R; ++r) from[r] = cut[r] ? s.zeros : da + ((b + r) * s.T + t + 1) * kSlots * H + Cell::slot(g) * H;
       for (Index k = 0; k < H; ++k)
         for (int r = 0; r < R; ++r) {
-          const Real a = from[r * s.T * kSlots * H + k];
+          const Real a = from[r][k];
           for (int l = 0; l < W; ++l) dh[r][l] += a * U[k * H + l];
         }
     }
@@ -158,7 +168,8 @@ struct Backward {
       Real* to = da + row * kSlots * H + c;
       Real before[W];
       const Real* start = Cell::kOwnCarry ? s.c0 : s.h0;
-      for (int l = 0; l < W; ++l) before[l] = t > 0 ? now[l - H] : start ? start[c + l] : Real(0);
+      const bool goes_on = t > 0 && !s.fresh(b + r, t);
+      for (int l = 0; l < W; ++l) before[l] = goes_on ? now[l - H] : start ? start[c + l] : Real(0);
       SSM_INDEPENDENT
       for (int l = 0; l < W; ++l) {
         Real gate[kSlots];

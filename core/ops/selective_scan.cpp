@@ -22,15 +22,16 @@ namespace selective_scan_op {
 constexpr Index kChannelBlocks = kOnHost ? 8 : 32;
 
 struct SelectiveScan final : Op {
-  Tensor u, raw, B, C, z, boundary, y;
+  Tensor u, starts, raw, B, C, z, boundary, y;
   Param A_log, D, bias, B_const, C_const;
   State h;
   Scratch work, dBC, partial;
   Index E, N, blocks, pieces;  // blocks of channels with sums of their own; sequences, or their segments, with sums of their own
   bool cut = false;            // the GPU's kernels of selective_scan_gpu.hpp
 
-  SelectiveScan(Net& net, const SelectiveScanInputs& i, const SelectiveScanOptions& o)
-      : Op(net), u(in(i.u, save)), E(i.u.last()), N(o.d_state) {
+  SelectiveScan(Net& net, const SelectiveScanInputs& i, const SelectiveScanOptions& o, Tensor starts_ = {})
+      : Op(net), u(in(i.u, save)), starts(starts_), E(i.u.last()), N(o.d_state) {
+    if (starts.id >= 0) in(starts, save);
     const Index groups = E / kLanes + E % kLanes;
     blocks = groups < kChannelBlocks ? groups : kChannelBlocks;
     if (i.raw.id >= 0) raw = in(i.raw, save);
@@ -48,7 +49,7 @@ struct SelectiveScan final : Op {
     pieces = n.B;
     Index room = std::max(n.B * E * forward_work(N), training ? n.B * blocks * work_of_item(kLanes, N) : 0);
 #if defined(SSM_SCAN_ON_REGISTERS)
-    cut = n.mode != Mode::stream && N <= kMostStates;
+    cut = n.mode != Mode::stream && N <= kMostStates && starts.id < 0;
     if (cut) {
       const Cut c(n.B, n.T, E);
       blocks = c.groups, pieces = n.B * c.segments, room = cut_scratch(c, n.B, E, N);
@@ -64,6 +65,14 @@ struct SelectiveScan final : Op {
 
   Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
   const char* name() const override { return "selective_scan"; }
+  std::string slow_because() const override {
+#if defined(SSM_SCAN_ON_REGISTERS)
+    if (starts.id >= 0) return kSeveralSequences;
+    if (N > kMostStates)
+      return "a state of " + std::to_string(N) + " is larger than the " + std::to_string(kMostStates) + " that registers hold";
+#endif
+    return {};
+  }
   void forward(const Run& r) override { scan(r, nullptr); }
   void step(const Run& r) override { scan(r, v(h)); }
 
@@ -83,6 +92,7 @@ struct SelectiveScan final : Op {
     p.E = E;
     p.N = N;
     p.chunks = chunks();
+    p.starts = starts.id < 0 ? nullptr : v(starts);
     return p;
   }
 
@@ -177,6 +187,9 @@ struct SelectiveScan final : Op {
 
 Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options) {
   return n.add<selective_scan_op::SelectiveScan>(inputs, options);
+}
+Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options, Tensor starts) {
+  return n.add<selective_scan_op::SelectiveScan>(inputs, options, starts);
 }
 
 }  // namespace ssm

@@ -3,6 +3,7 @@
 #include "launch.hpp"
 #include "lib/each.hpp"
 #include "math.hpp"
+#include "ops/starts.hpp"
 #include "tensor.hpp"
 
 namespace ssm::selective_scan_op {
@@ -23,6 +24,7 @@ struct Inputs {
   const Real *u, *raw, *z, *B, *C, *A_log, *D, *bias;  // raw, z: null where absent; B, C: (B,T,N), or (E,N) parameters
   Real *boundary, *work;                               // boundary (B,chunks,E,N) in lane order, null in evaluation
   Index T, E, N, chunks;
+  const Real* starts;  // (B,T) of sequence_starts(), null: one sequence a row
 };
 
 // Asks for the line of p early: rows of neighbouring steps lie too far apart for the processor to guess, and a store that misses holds up
@@ -105,6 +107,8 @@ struct Forward {
       for (Index k = 0; k < N * W; ++k) h[k] = 0;
 
     for (Index t = 0; t < T; ++t) {
+      if (starts_at(p.starts, T, b, t))
+        for (Index k = 0; k < N * W; ++k) h[k] = 0;
       if (p.boundary && t % kChunk == 0) {
         Real* to = p.boundary + ((b * p.chunks + t / kChunk) * E + first) * N;
         for (Index k = 0; k < N * W; ++k) to[k] = h[k];
@@ -219,6 +223,10 @@ struct Backward {
     const Real *A = g.A, *Bp = g.B, *Cp = g.C, *before = q ? g.h + (q - 1) * N * W : g.start;
     Real *h = g.h + q * N * W, *a = g.a + q * N * W;
     const Real *raw = p.raw ? p.raw + at : g.zero, *u = p.u + at;
+    if (q && starts_at(p.starts, p.T, g.b, t)) {
+      for (Index k = 0; k < N * W; ++k) g.start[k] = 0;
+      before = g.start;  // read for the last time at q = 0
+    }
     Real delta[W], du[W], sum[W], dy[W];
     SSM_INDEPENDENT
     for (int l = 0; l < W; ++l) {
@@ -291,6 +299,8 @@ struct Backward {
         else toC[j] = dy[l] * now;
       }
     }
+    if (starts_at(p.starts, p.T, g.b, t))
+      for (Index k = 0; k < NW; ++k) lambda[k] = 0;
     if (!kB) fold<W>(toB, N, g.foldB + q * N * F);
     if (!kC) fold<W>(toC, N, g.foldC + q * N * F);
     SSM_INDEPENDENT
