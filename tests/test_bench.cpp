@@ -1,7 +1,7 @@
 // test_bench.cpp - the benchmark harness: what it refuses, what it records, that it counts and never times what failed its check.
 #include <gtest/gtest.h>
 
-#include <thread>
+#include <chrono>
 
 #include "bench/bench.hpp"
 #include "bench/ceilings.hpp"
@@ -247,8 +247,18 @@ TEST(Bench, QuartilesAndTheClock) {
   EXPECT_EQ(q.high, 4);
   EXPECT_TRUE(q.unstable());
   EXPECT_FALSE(quartiles({1, 1.01, 1.02}).unstable());
-  const double slept = seconds_of(test_device(), [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); });
-  EXPECT_GE(slept, 0.02);
+  // Something of known duration is measured within 1 %: the best of a few, because others may use this processor.
+  double error = 1;
+  for (int i = 0; i < 10; ++i) {
+    std::chrono::duration<double> spun{};
+    const double measured = seconds_of(test_device(), [&] {
+      const auto start = std::chrono::steady_clock::now();
+      do spun = std::chrono::steady_clock::now() - start;
+      while (spun < std::chrono::milliseconds(5));
+    });
+    error = std::min(error, std::abs(measured / spun.count() - 1));
+  }
+  EXPECT_LT(error, 0.01);
 }
 
 TEST(Bench, CeilingsHaveARate) {

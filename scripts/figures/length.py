@@ -92,7 +92,7 @@ def figure(runs):
     canvas, notes = style.figure(7.6, 0.8 + (4.4 if crowded else 2.9) * len(found)), []
     for axes, ((device, mode), mine) in zip(canvas.subplots(len(found), 2, squeeze=False), found.items(), strict=True):
         by_label = {v: [c for c in mine if c.label == v] for v in sorted({c.label for c in mine})}
-        marks = cases.marks(mine)
+        marks = cases.line_marks(mine)
         widths = np.linspace(2.6, 1.3, len(by_label))  # later lines are thinner: two that coincide are both seen
         what, height = SHOWN["step" if mine[0].level == "step" else "mixer"]
         for (label, each), width in zip(by_label.items(), widths, strict=True):

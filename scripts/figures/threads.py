@@ -24,7 +24,7 @@ def figure(runs):
     for ax, (mode, mine) in zip(canvas.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         threads = sorted({c.threads for c in mine})
         ax.plot(threads, np.array(threads) / threads[0], color=style.FAINT, linewidth=1)
-        for label, (colour, marker, dash) in cases.marks(mine).items():
+        for label, (colour, marker, dash) in cases.line_marks(mine).items():
             each = {c.threads: c.rate for c in mine if c.label == label}
             if len(each) < 2 or threads[0] not in each:
                 continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from . import style
+from . import marks
 from .results import Run
 from .series import SAME_MARK
 
@@ -112,15 +112,15 @@ def named(found: list[Case]) -> None:
         c.label = " ".join([c.variant, *filter(None, said)])
 
 
-def marks(found: list[Case]) -> dict[str, tuple[str, str, str]]:
+def line_marks(found: list[Case]) -> dict[str, tuple[str, str, str]]:
     """Colour, marker and dash by label: few lines of a variant share its colour, many have each their own."""
     out, labels = {}, {}
     for c in sorted(found, key=lambda c: c.label):
         labels.setdefault(c.variant, {})[c.label] = None
     for variant, mine in labels.items():
         for i, label in enumerate(mine):
-            colour, marker = style.mark(variant if len(mine) < SAME_MARK else label)
-            free = [m for m in style.FREE if m not in {mark[:2] for mark in out.values()}]
+            colour, marker = marks.mark(variant if len(mine) < SAME_MARK else label)
+            free = [m for m in marks.FREE if m not in {mark[:2] for mark in out.values()}]
             if len(mine) >= SAME_MARK and (colour, marker) not in free:
                 colour, marker = free[0] if free else (colour, marker)
             out[label] = colour, marker, ("-", "--", "-.", ":")[i % 4]

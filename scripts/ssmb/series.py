@@ -6,7 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
-from . import style
+from . import marks
 from .program import text
 from .results import Run
 
@@ -87,13 +87,13 @@ def group(runs: list[Run]) -> list[Series]:
 
 def told_apart(series: list[Series]) -> None:
     """Settings whose marks come from their labels: another where two would look alike."""
-    taken = {style.mark(s.mark) for s in series if s.mark == s.mixer}
+    taken = {marks.mark(s.mark) for s in series if s.mark == s.mixer}
     for one in series:
-        for attempt in range(len(style.FREE)) if one.mark != one.mixer else ():
+        for attempt in range(len(marks.FREE)) if one.mark != one.mixer else ():
             one.mark = f"{one.label}{' ' * attempt}"
-            if style.mark(one.mark) not in taken:
+            if marks.mark(one.mark) not in taken:
                 break
-        taken.add(style.mark(one.mark))
+        taken.add(marks.mark(one.mark))
 
 
 def score(series: Series) -> Score | None:
