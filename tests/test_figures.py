@@ -227,6 +227,17 @@ class Joules(unittest.TestCase):
         self.assertIn(">42<", page)
 
 
+class Guesses(unittest.TestCase):
+    def test_the_report_says_what_needs_no_input(self):
+        runs = [scored(64, 0.8, trained=True), scored(128, 0.9, trained=True)]
+        self.assertNotIn("permuted", tables.all_tables(runs))
+        for run, permuted in zip(runs, (0.1, 0.125), strict=True):
+            run.evals |= {"majority": np.array([0.168]), "permuted": np.array([permuted])}
+        self.assertIn(
+            "the test examples scores 16.8 %; these predictions score 10.0 to 12.5 %", tables.all_tables(runs)
+        )
+
+
 class Flops(unittest.TestCase):
     def test_flops_follow_the_declared_work(self):
         run = scored(64, 0.8, trained=True)
