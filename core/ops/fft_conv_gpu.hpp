@@ -34,17 +34,36 @@ struct PairRows {
         one(2 * p < s.B ? static_cast<int>(s.T) - g : 0),
         two(2 * p + 1 < s.B ? static_cast<int>(s.T) - g : 0) {}
 
+  // Both rows fill the transform: nothing to compare.
+  template <class F>
+  __device__ bool whole() const {
+    return one > F::N - F::G && two > F::N - F::G;
+  }
   template <class F>
   __device__ __forceinline__ void load(const Real* x, int half, Z* z) const {
     const Real *re = x + at, *im = x + other;
+    if (whole<F>()) {
 #pragma unroll
-    for (int n = 0; n < F::P; ++n) z[n] = {n * F::G < one ? re[n * F::G] : Real(0), n * F::G < two ? im[n * F::G] : Real(0)};
+      for (int n = 0; n < F::P; ++n) z[n] = {re[n * F::G], im[n * F::G]};
+    } else {
+#pragma unroll
+      for (int n = 0; n < F::P; ++n) z[n] = {n * F::G < one ? re[n * F::G] : Real(0), n * F::G < two ? im[n * F::G] : Real(0)};
+    }
     if (half) F::template turn<false>(z);
   }
   // Reads all before it writes any: no load waits for a store.
   template <class F>
   __device__ __forceinline__ void store(Z* z, Real* x, bool add) const {
     Real *re = x + at, *im = x + other;
+    if (whole<F>()) {
+      if (add) {
+#pragma unroll
+        for (int n = 0; n < F::P; ++n) z[n] = {z[n].re + re[n * F::G], z[n].im + im[n * F::G]};
+      }
+#pragma unroll
+      for (int n = 0; n < F::P; ++n) re[n * F::G] = z[n].re, im[n * F::G] = z[n].im;
+      return;
+    }
     if (add) {
 #pragma unroll
       for (int n = 0; n < F::P; ++n) {
