@@ -43,7 +43,7 @@ class Draws {
   SSM_FN int below(int n) { return static_cast<int>((static_cast<std::uint64_t>(u32()) * static_cast<std::uint32_t>(n)) >> 32); }
 
  private:
-  static constexpr int kFew = 8, kMany = 16;
+  static constexpr int kFew = 8, kMany = 32;  // GCC takes loops of up to 16 turns apart before it could vectorise them
   // One block, then few, then many: short examples need no more.
   SSM_FN void refill() {
 #if !defined(__CUDA_ARCH__) && !defined(__HIP_DEVICE_COMPILE__)

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -50,15 +51,11 @@ void get(const unsigned char* bytes, Convert convert, std::vector<T>& to) {
 }
 
 float grey(std::uint8_t k) { return static_cast<float>(k) / 255.f; }
-bool is_grey(float v) {
-  return v >= 0 && v <= 1 &&
-         std::bit_cast<std::uint32_t>(grey(static_cast<std::uint8_t>(v * 255.f + .5f))) == std::bit_cast<std::uint32_t>(v);
-}
+std::uint8_t level(float v) { return static_cast<std::uint8_t>(std::lround(v * 255.f)); }  // of a v in [0, 1]
+bool is_grey(float v) { return v >= 0 && v <= 1 && std::bit_cast<std::uint32_t>(grey(level(v))) == std::bit_cast<std::uint32_t>(v); }
 
 void pack_real(const std::vector<float>& from, std::vector<std::int32_t>& words) {
-  if (std::all_of(from.begin(), from.end(), is_grey))
-    put<std::uint8_t>(
-        from, [](float v) { return static_cast<std::uint8_t>(v * 255.f + .5f); }, words);
+  if (std::all_of(from.begin(), from.end(), is_grey)) put<std::uint8_t>(from, level, words);
   else
     put<float>(
         from, [](float v) { return v; }, words);
