@@ -2,6 +2,8 @@
 // gives the same bits each time. cuBLAS is column-major: a row-major C = A B is asked for as C^T = B^T A^T.
 #include <cublas_v2.h>
 
+#include <cstdint>
+#include <limits>
 #include <stdexcept>
 
 #include "error.hpp"
@@ -49,17 +51,35 @@ cublasOperation_t op(bool t) { return t ? CUBLAS_OP_T : CUBLAS_OP_N; }
 auto strided(float) { return cublasSgemmStridedBatched_64; }
 auto strided(double) { return cublasDgemmStridedBatched_64; }
 
-// C = bias, before a product that is added to it.
-void start_from_bias(const Run& r, const Gemm& g) {
+template <int W>
+struct alignas(W * sizeof(Real)) Piece {
+  Real at[W];
+};
+
+// W neighbours of a row by one thread; Int counts all pieces, and divides many times faster with 32 bits.
+template <int W, class Int>
+void start_pieces(const Run& r, const Gemm& g) {
   const Real* bias = g.bias;
   Real* C = g.C;
-  const Index M = g.M, N = g.N, ldc = g.ldc, stride = g.stride_c;
+  const Int M = static_cast<Int>(g.M), pieces = static_cast<Int>(g.N / W);
+  const Index ldc = g.ldc, stride = g.stride_c;
   const bool per_row = g.bias_per_row;
   launch(
-      "ssm::gemm_bias", r, g.batch * M * N, KOKKOS_LAMBDA(const Index i) {
-        const Index n = i % N, row = i / N, m = row % M;
-        C[row / M * stride + m * ldc + n] = bias[per_row ? m : n];
+      "ssm::gemm_bias", r, g.batch * g.M * (g.N / W), KOKKOS_LAMBDA(const Index i) {
+        const Int item = static_cast<Int>(i), row = item / pieces, matrix = row / M, m = row - matrix * M, n = (item - row * pieces) * W;
+        Piece<W> p;
+        for (int l = 0; l < W; ++l) p.at[l] = bias[per_row ? m : n + l];
+        *reinterpret_cast<Piece<W>*>(C + matrix * stride + m * ldc + n) = p;
       });
+}
+
+// C = bias, before a product that is added to it.
+void start_from_bias(const Run& r, const Gemm& g) {
+  const bool whole =
+      g.N % 4 == 0 && g.ldc % 4 == 0 && g.stride_c % 4 == 0 && reinterpret_cast<std::uintptr_t>(g.C) % (4 * sizeof(Real)) == 0;
+  const bool small = g.batch * g.M * g.N <= std::numeric_limits<std::int32_t>::max();
+  if (whole) small ? start_pieces<4, std::int32_t>(r, g) : start_pieces<4, Index>(r, g);
+  else small ? start_pieces<1, std::int32_t>(r, g) : start_pieces<1, Index>(r, g);
 }
 
 // row_sum(m) += alpha sum of A(m, k) over k and the batch; needs no more scratch than the product's parts. False where that is too little.
