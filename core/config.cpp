@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "error.hpp"
+#include "record/cached_task.hpp"
 
 namespace ssm {
 
@@ -124,7 +125,9 @@ Config::Config(const KeyValues& raw) {
 
 void Config::open_task() {
   if (!task) throw BadInput("no task was given: --task NAME, one of " + join(TaskRegistry::get().names()));
-  task->open(static_cast<std::uint64_t>(seed.data));
+  const auto data_seed = static_cast<std::uint64_t>(seed.data);
+  task->open(data_seed);
+  if (!run.cache.empty()) task = cached(std::move(task), run.cache, resolved(), data_seed);
 }
 
 std::map<std::string, std::string> Config::resolved() const {

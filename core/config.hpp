@@ -30,7 +30,7 @@ struct Config {
 
   // Later entries win. Throws BadInput naming the key, the value and what is allowed or nearest.
   explicit Config(const KeyValues& given);
-  // Opens the task with seed.data.
+  // Opens the task with seed.data; behind the files of run.cache, when there is one.
   void open_task();
 
   // All keys with their values, defaults included, in key order.

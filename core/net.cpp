@@ -268,6 +268,15 @@ void Net::prepare(const Run& r) {
 }
 void Net::reset(const Run& r) { fill(r, state_base_, bytes_.state / kBytes, 0); }
 
+std::string Net::slow_ops() const {
+  std::set<std::string> said;
+  for (const auto& op : ops_)
+    if (const std::string why = op->slow_because(); !why.empty()) said.insert(std::string(op->name()) + ": " + why);
+  std::string all;
+  for (const std::string& one : said) all += (all.empty() ? "" : "; ") + one;
+  return all;
+}
+
 void Net::poison() {
   std::vector<Real> nans(static_cast<std::size_t>((bytes_.activations + bytes_.gradients + bytes_.scratch) / kBytes),
                          std::numeric_limits<Real>::quiet_NaN());

@@ -40,6 +40,8 @@ struct Op {
   virtual void advance(const Run&) {}              // after a training step: running statistics
   virtual void prepare(const Run&) {}              // before evaluating or streaming: derived copies of parameters
   virtual Cost cost() const = 0;
+  // Why this op runs plain kernels where the device has faster ones for other sizes; empty: it does not.
+  virtual std::string slow_because() const { return {}; }
 
   Net& n;
 
@@ -133,6 +135,7 @@ class Net {
   Real* value(Tensor t) const;
   Real* grad(Tensor t) const;
   const std::vector<std::unique_ptr<Op>>& ops() const { return ops_; }
+  std::string slow_ops() const;  // "attention: heads of 256 are wider than 128; ..." of all ops, each once; empty: none
 
   struct Bytes {
     Index activations = 0, gradients = 0, scratch = 0, state = 0;

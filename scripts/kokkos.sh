@@ -23,7 +23,7 @@ kokkos_key() {
   case $1 in cuda) compiler="$(find_nvcc) --version" ;; hip) compiler="hipcc --version" ;; *) compiler=true ;; esac
   {
     echo "${SSM_KOKKOS_SOURCE:-$KOKKOS_SHA256}"
-    kokkos_flags "$1" | sed "s|$SSM_ROOT/||g"
+    kokkos_flags "$1" | sed "s|$SSM_ROOT/||g; s|-DCMAKE_CUDA_COMPILER=[^ ]*||"
     [ "$1" != cuda ] || cat cmake/cuda13.hpp
     "${CXX:-g++}" --version && $compiler
     grep -m1 'model name' /proc/cpuinfo

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "content.hpp"
+#include "draws.hpp"
 #include "error.hpp"
 
 namespace ssm {
@@ -35,15 +36,9 @@ struct GeneratedTask : Task {
 
   // The randomness of an example that follows as a whole from a 64-bit key: the key is redrawn until its hash falls into the split. For
   // contents of far more than 64 bits, where equal contents of different keys do not occur.
-  Rng keyed_draws(Split split, Index index) const {
-    Rng keys = draws(split, index);
-    std::uint64_t key;
-    do {
-      const std::uint64_t high = keys.u32();
-      key = high << 32 | keys.u32();
-    } while (!belongs(key, split));
-    return {key, hash_name(name), 0};
-  }
+  Rng keyed_draws(Split split, Index index) const { return {key_of(split, index), hash_name(name), 0}; }
+  // The same numbers, read faster.
+  Draws quick_draws(Split split, Index index) const { return {key_of(split, index), hash_name(name), 0}; }
 
   [[noreturn]] void refuse(const std::string& key, const std::string& value, const std::string& why) const {
     throw BadInput(name + "." + key + " = " + value + ": " + why);
@@ -51,13 +46,26 @@ struct GeneratedTask : Task {
   void need_contents(const std::string& key, int value, double bits) const {
     if (bits < 16) refuse(key, std::to_string(value), "fewer than 65536 different contents, too few for three separate splits");
   }
+
+ private:
+  std::uint64_t key_of(Split split, Index index) const {
+    Rng keys = draws(split, index);
+    std::uint64_t key;
+    do {
+      const std::uint64_t high = keys.u32();
+      key = high << 32 | keys.u32();
+    } while (!belongs(key, split));
+    return key;
+  }
 };
 
+inline int below(Draws& draws, int n) { return draws.below(n); }
 inline int below(Rng& rng, int n) { return static_cast<int>(rng.below(static_cast<std::uint32_t>(n))); }
 inline std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 // n different numbers of [0, size) in the order drawn. Quick while 2 n <= size, right for n <= size.
-inline void different(Rng& rng, int size, int n, std::vector<std::int32_t>& out) {
+template <class Numbers>
+void different(Numbers& rng, int size, int n, std::vector<std::int32_t>& out) {
   static thread_local std::vector<char> used;
   if (used.size() < at(size)) used.resize(at(size));
   out.clear();

@@ -1,5 +1,6 @@
 // lexicon.hpp - pronounceable words for tasks of text: deterministic, all different, shorter ones first.
 #pragma once
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,5 +28,30 @@ inline std::vector<std::string> lexicon(int count, const char* name) {
   }
   return out;
 }
+
+// Ranks 0 .. count - 1 with probabilities proportional to 1 / (rank + 2.7).
+class WordRanks {
+ public:
+  explicit WordRanks(int count = 1) : first_(kParts + 1) {
+    double sum = 0;
+    for (int i = 0; i < count; ++i) cumulative_.push_back(sum += 1 / (i + 2.7));
+    for (double& c : cumulative_) c /= sum;
+    for (int p = 0; p <= kParts; ++p)
+      first_[static_cast<std::size_t>(p)] =
+          static_cast<int>(std::lower_bound(cumulative_.begin(), cumulative_.end(), static_cast<double>(p) / kParts) - cumulative_.begin());
+  }
+  // The first rank whose cumulative probability is not below u, which is in [0, 1).
+  int operator()(double u) const {
+    int rank = first_[static_cast<std::size_t>(u * kParts)];
+    while (rank + 1 < static_cast<int>(cumulative_.size()) && cumulative_[static_cast<std::size_t>(rank)] < u) ++rank;
+    return rank;
+  }
+  double cumulative(int rank) const { return cumulative_[static_cast<std::size_t>(rank)]; }
+
+ private:
+  static constexpr int kParts = 4096;  // of [0, 1): where the search begins
+  std::vector<double> cumulative_;
+  std::vector<int> first_;
+};
 
 }  // namespace ssm

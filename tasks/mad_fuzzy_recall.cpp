@@ -11,7 +11,15 @@
 
 namespace ssm::mad_fuzzy_recall {
 
-using Motif = std::vector<std::int32_t>;
+constexpr int longest = 8;
+
+struct Motif {
+  int n = 0;
+  std::int32_t symbols[longest] = {};
+  const std::int32_t* begin() const { return symbols; }
+  const std::int32_t* end() const { return symbols + n; }
+  bool operator==(const Motif&) const = default;
+};
 
 struct MadFuzzyRecall final : GeneratedTask {
   int vocabulary = 16, length = 128, motif = 3, motifs = 8;
@@ -22,7 +30,7 @@ struct MadFuzzyRecall final : GeneratedTask {
   void knobs(Knobs& k) override {
     k("vocabulary", vocabulary, {16, 32, 64, 128}).range(4, 1 << 16).note("symbols, half for keys and half for values");
     k("length", length, {128, 256, 512, 1024}).range(16, 1 << 20).note("tokens");
-    k("motif", motif, {1, 2, 3}).range(1, 8).note("longest motif");
+    k("motif", motif, {1, 2, 3}).range(1, longest).note("longest motif");
     k("motifs", motifs, {4, 8, 16}).range(1, 1 << 12).note("different keys of an example");
     k("labels", labels, {"all", "recall"}).note("training labels: every next token, or the values of keys seen before");
     size_knobs(k);
@@ -49,42 +57,41 @@ struct MadFuzzyRecall final : GeneratedTask {
   }
 
   void example(Split split, Index index, Example& out) const override {
-    Rng rng = keyed_draws(split, index);
-    std::vector<Motif> keys, values;
+    static thread_local std::vector<Motif> keys, values;
+    static thread_local std::vector<int> order;
+    static thread_local std::vector<char> seen;
+    Draws rng = quick_draws(split, index);
+    keys.clear(), values.clear(), order.clear();
     while (size(keys) < motifs) {  // a short key that is taken is drawn again at full length: short ones may have run out
       Motif key = draw(rng, keys.empty() ? motif : 1 + below(rng, motif), 2);
       while (std::find(keys.begin(), keys.end(), key) != keys.end()) key = draw(rng, motif, 2);
-      keys.push_back(std::move(key));
+      keys.push_back(key);
     }
     for (int i = 0; i < motifs; ++i) values.push_back(draw(rng, 1 + below(rng, motif), 2 + vocabulary / 2));
     // From the back: the query, then pairs while they fit, the first key of the list somewhere among them, blanks in front.
-    std::vector<int> order;
-    int used = size(keys[0]) + size(values[0]);
-    for (int next = 0; used + size(keys[at(next)]) + size(values[at(next)]) <= length; next = below(rng, motifs)) {
+    int used = keys[0].n + values[0].n;
+    for (int next = 0; used + keys[at(next)].n + values[at(next)].n <= length; next = below(rng, motifs)) {
       order.push_back(next);
-      used += size(keys[at(next)]) + size(values[at(next)]);
+      used += keys[at(next)].n + values[at(next)].n;
     }
     std::swap(order.front(), order[at(below(rng, size(order)))]);
     order.push_back(0);
     out.clear();
-    out.tokens.assign(at(length - used), 1);
-    out.targets.assign(out.tokens.size(), -1), out.marks = out.targets;
-    std::vector<char> seen(at(motifs), 0);
+    out.tokens.assign(at(length), 1), out.targets.assign(at(length), -1), out.marks.assign(at(length), -1);
+    auto t = at(length - used);
+    seen.assign(at(motifs), 0);
     for (const int k : order) {
       const Motif &key = keys[at(k)], &value = values[at(k)];
-      const bool counts = seen[at(k)] && size(key) == motif;
+      const bool counts = seen[at(k)] && key.n == motif;
       seen[at(k)] = 1;
-      out.tokens.insert(out.tokens.end(), key.begin(), key.end());
-      out.targets.resize(out.tokens.size() - 1, -1), out.marks.resize(out.tokens.size() - 1, -1);
+      for (const std::int32_t symbol : key) out.tokens[t++] = symbol;
       for (const std::int32_t symbol : value) {
-        out.targets.push_back(counts ? symbol - 2 : -1), out.marks.push_back(counts ? 0 : -1);
-        out.tokens.push_back(symbol);
+        if (counts) out.targets[t - 1] = symbol - 2, out.marks[t - 1] = 0;
+        out.tokens[t++] = symbol;
       }
-      out.targets.push_back(-1), out.marks.push_back(-1);
-      out.targets.resize(out.tokens.size()), out.marks.resize(out.tokens.size());
     }
     if (split == Split::train && labels == "all")
-      for (std::size_t t = 0; t + 1 < out.tokens.size(); ++t) out.targets[t] = out.tokens[t + 1] > 1 ? out.tokens[t + 1] - 2 : -1;
+      for (t = 0; t + 1 < out.tokens.size(); ++t) out.targets[t] = out.tokens[t + 1] > 1 ? out.tokens[t + 1] - 2 : -1;
   }
 
   std::vector<Statistic> statistics() const override {
@@ -111,10 +118,12 @@ struct MadFuzzyRecall final : GeneratedTask {
     return static_cast<int>(v.size());
   }
   // n different symbols of the half that begins at id `first`.
-  Motif draw(Rng& rng, int n, std::int32_t first) const {
+  Motif draw(Draws& rng, int n, std::int32_t first) const {
     Motif out;
-    different(rng, vocabulary / 2, n, out);
-    for (std::int32_t& s : out) s += first;
+    while (out.n < n) {
+      const std::int32_t symbol = first + below(rng, vocabulary / 2);
+      if (std::find(out.begin(), out.end(), symbol) == out.end()) out.symbols[out.n++] = symbol;
+    }
     return out;
   }
 

@@ -50,8 +50,10 @@ struct Pathfinder final : GeneratedTask {
   void check() override {
     if (pixels != 32 && pixels != 64 && pixels != 128 && pixels != 256)
       refuse("size", std::to_string(pixels), "allowed is 32, 64, 128 or 256");
-    painter = std::make_shared<Painter>(level(pixels, paddles), mode == "fast");
-    if (data_dir.empty()) return;
+    if (data_dir.empty()) {
+      painter = std::make_shared<Painter>(level(pixels, paddles), mode == "fast");
+      return;
+    }
     if (!std::filesystem::is_directory(std::filesystem::path(data_dir) / "metadata"))
       missing_data(name, data_dir, data_dir + "/metadata is not there", "metadata/*.npy and imgs/*/*.png (curv_contour_length_14)",
                    "pathfinder without pathfinder.data_dir");

@@ -128,7 +128,7 @@ void Painter::drop(const Margin& m, const Canvas& empty, Canvas& mask, Snake (&s
 // The mask is empty before, and again after a failure.
 bool Painter::targets(const Margin& m, Rng& rng, const Canvas& empty, Canvas& mask, Snake (&snakes)[2]) const {
   if (!first_two(m, rng, snakes[0], snakes[1])) return false;
-  int retries = fast_ ? 20 * level_.paddles : 0;
+  int retries = fast_ ? 2 * level_.paddles : 0;  // more only prolong the lives of snakes that will not fit
   while (static_cast<int>(snakes[1].size()) < level_.paddles) {
     Snake& next = snakes[snakes[0].size() > snakes[1].size()];
     if (extend(m, rng, mask, next)) continue;

@@ -30,7 +30,7 @@ struct PolarText final : GeneratedTask {
   int words = 600, length = 4096;
   double polar = .03, purity = .70, negators = .10;
   std::vector<std::string> lexicon_;  // plain, then 100 positive, 100 negative, then negators
-  std::vector<double> cumulative;     // of the Zipf law
+  WordRanks ranks{plain_words};
   std::map<std::string, int> index;
 
   PolarText() { train_size = 25000, validation_size = test_size = 2000; }
@@ -46,10 +46,6 @@ struct PolarText final : GeneratedTask {
   void check() override {
     if (polar + negators > 1) refuse("polar", number_text(polar), "polar + negators must be at most 1");
     lexicon_ = lexicon(plain_words + polar_words + negator_words, "polar_text");
-    cumulative.clear();
-    double sum = 0;
-    for (int i = 0; i < plain_words; ++i) cumulative.push_back(sum += 1 / (i + 2.7));
-    for (double& c : cumulative) c /= sum;
     index.clear();
     for (std::size_t i = 0; i < lexicon_.size(); ++i) index[lexicon_[i]] = static_cast<int>(i);
   }
@@ -71,8 +67,9 @@ struct PolarText final : GeneratedTask {
   }
 
   void example(Split split, Index i, Example& out) const override {
-    Rng rng = keyed_draws(split, i);
+    Draws rng = quick_draws(split, i);
     out.clear();
+    out.tokens.reserve(at(length) + 16);
     const bool positive = rng.below(2) == 1;
     int since = reach + 1;  // words since the last negator that still waits
     for (int w = 0; w < words && static_cast<int>(out.tokens.size()) < length; ++w) {
@@ -85,11 +82,10 @@ struct PolarText final : GeneratedTask {
         const bool effective = (rng.uniform() < purity) == positive, flipped = since <= reach;
         word = plain_words + (effective != flipped ? 0 : polar_words / 2) + below(rng, polar_words / 2), since = reach + 1;
       } else {
-        word = static_cast<int>(std::lower_bound(cumulative.begin(), cumulative.end(), rng.uniform()) - cumulative.begin());
+        word = ranks(rng.uniform());
       }
       if (w) out.tokens.push_back(' ' + 1);
-      for (const char c : lexicon_[at(std::min(word, plain_words + polar_words + negator_words - 1))])
-        out.tokens.push_back(static_cast<unsigned char>(c) + 1);
+      for (const char c : lexicon_[at(word)]) out.tokens.push_back(static_cast<unsigned char>(c) + 1);
     }
     if (static_cast<int>(out.tokens.size()) > length) out.tokens.resize(at(length));
     out.targets = {positive}, out.slices = {positive};

@@ -22,7 +22,9 @@ namespace ssm {
 inline std::string read_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in || std::filesystem::is_directory(path)) throw BadInput(path.string() + ": cannot be read");
-  std::string out{std::istreambuf_iterator<char>(in), {}};
+  std::string out, block(1 << 16, '\0');
+  while (in.read(block.data(), static_cast<std::streamsize>(block.size())), in.gcount() > 0)
+    out.append(block, 0, static_cast<std::size_t>(in.gcount()));
   if (in.bad()) throw BadInput(path.string() + ": reading stopped after " + std::to_string(out.size()) + " bytes");
   return out;
 }

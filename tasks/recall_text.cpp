@@ -24,7 +24,8 @@ struct RecallText final : GeneratedTask {
   int length = 2048;
   double records = .05, redefine = .05;
   std::vector<std::string> words;
-  std::vector<double> cumulative;
+  WordRanks ranks{lexicon_size};
+  std::vector<double> log_gap;  // log2 of a gap
   std::array<std::int32_t, 256> id{};
   double bits_per_word = 0, characters_per_word = 0;
 
@@ -39,15 +40,16 @@ struct RecallText final : GeneratedTask {
   void check() override {
     for (int i = 0; alphabet[i]; ++i) id[static_cast<unsigned char>(alphabet[i])] = 1 + i;
     words = lexicon(lexicon_size, "recall_text");
-    cumulative.clear(), bits_per_word = characters_per_word = 0;
+    bits_per_word = characters_per_word = 0;
     double sum = 0;
-    for (int i = 0; i < lexicon_size; ++i) cumulative.push_back(sum += 1 / (i + 2.7));
+    for (int i = 0; i < lexicon_size; ++i) sum += 1 / (i + 2.7);
     for (int i = 0; i < lexicon_size; ++i) {
       const double p = 1 / (i + 2.7) / sum;
-      cumulative[at(i)] /= sum;
       bits_per_word -= p * std::log2(p);
       characters_per_word += p * static_cast<double>(words[at(i)].size() + 1);
     }
+    log_gap.resize(at(length) + 1);
+    for (int gap = 1; gap <= length; ++gap) log_gap[at(gap)] = std::log2(gap);
   }
 
   TaskInfo info() const override {
@@ -73,12 +75,11 @@ struct RecallText final : GeneratedTask {
     static thread_local std::vector<Name> all;
     static thread_local std::string text;
     static thread_local std::vector<std::int32_t> kind;
-    Rng rng = keyed_draws(split, index);
+    Draws rng = quick_draws(split, index);
     all.assign(names, {}), text.clear(), kind.clear();
     while (static_cast<int>(text.size()) <= length) {
       if (rng.uniform() >= records) {
-        const auto rank = std::lower_bound(cumulative.begin(), cumulative.end(), rng.uniform()) - cumulative.begin();
-        text += words[at(std::min<Index>(rank, lexicon_size - 1))], text += ' ';
+        text += words[at(ranks(rng.uniform()))], text += ' ';
         kind.resize(text.size(), 0);
         continue;
       }
@@ -89,7 +90,7 @@ struct RecallText final : GeneratedTask {
       const int offset = below(rng, names);
       for (int i = 0; i < names; ++i) {
         const int n = (i + offset) % names;
-        const double distance = std::abs((all[at(n)].last < 0 ? 16 : std::log2(now - all[at(n)].last)) - wanted);
+        const double distance = std::abs((all[at(n)].last < 0 ? 16 : log_gap[at(now - all[at(n)].last)]) - wanted);
         if (distance < best) best = distance, chosen = n;
       }
       Name& record = all[at(chosen)];
@@ -106,10 +107,11 @@ struct RecallText final : GeneratedTask {
       record.last = now;
     }
     out.clear();
+    out.tokens.resize(at(length)), out.targets.resize(at(length));
+    out.marks.assign(kind.begin() + 1, kind.begin() + 1 + length);
     for (std::size_t t = 0; t < at(length); ++t) {
-      out.tokens.push_back(id[static_cast<unsigned char>(text[t])]);
-      out.targets.push_back(id[static_cast<unsigned char>(text[t + 1])] - 1);
-      out.marks.push_back(kind[t + 1]);
+      out.tokens[t] = id[static_cast<unsigned char>(text[t])];
+      out.targets[t] = id[static_cast<unsigned char>(text[t + 1])] - 1;
     }
   }
 
@@ -152,9 +154,9 @@ struct RecallText final : GeneratedTask {
         word += e.marks[t] == 0 ? c : '@';
         continue;
       }
-      const auto rank = std::find(words.begin(), words.end(), word) - words.begin();
+      const int rank = static_cast<int>(std::find(words.begin(), words.end(), word) - words.begin());
       if (whole && rank < lexicon_size) {
-        bits -= std::log2((1 - records) * (cumulative[at(rank)] - (rank ? cumulative[at(rank - 1)] : 0)));
+        bits -= std::log2((1 - records) * (ranks.cumulative(rank) - (rank ? ranks.cumulative(rank - 1) : 0)));
         characters += static_cast<double>(word.size() + 1);
       }
       whole = true, word.clear();

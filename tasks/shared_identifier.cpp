@@ -40,7 +40,7 @@ struct SharedIdentifier final : GeneratedTask {
   }
 
   void example(Split split, Index index, Example& out) const override {
-    Rng rng = keyed_draws(split, index);
+    Draws rng = quick_draws(split, index);
     out.clear();
     const bool shared = rng.below(2) == 1;
     std::vector<std::vector<std::int32_t>> names;
@@ -94,7 +94,7 @@ struct SharedIdentifier final : GeneratedTask {
     return out;
   }
 
-  void document(Rng& rng, std::span<const std::vector<std::int32_t>> names, std::vector<std::int32_t>& out) const {
+  void document(Draws& rng, std::span<const std::vector<std::int32_t>> names, std::vector<std::int32_t>& out) const {
     std::vector<std::int32_t> places;
     different(rng, words, identifiers, places);
     for (int w = 0; w < words; ++w) {

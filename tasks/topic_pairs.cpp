@@ -6,6 +6,7 @@
 //
 // As words: id 0 padding, 1.. the words. As bytes: every word is 3 letters and a blank, so 4 tokens; letters do not tell the topic.
 #include "content.hpp"
+#include "draws.hpp"
 #include "error.hpp"
 
 namespace ssm::topic_pairs {
@@ -60,12 +61,12 @@ struct TopicPairs final : Task {
   }
 
   void example(Split split, Index index, Example& out) const override {
-    Rng rng = example_rng("topic_pairs", split, seed, index);
+    Draws rng(seed, hash_name(split_name(split), hash_name("topic_pairs")), static_cast<std::uint64_t>(index));
     do {
       out.clear();
       const bool same = rng.below(2) == 1;
-      const int first = below(rng, topics);
-      const int second = same ? first : (first + 1 + below(rng, topics - 1)) % topics;
+      const int first = rng.below(topics);
+      const int second = same ? first : (first + 1 + rng.below(topics - 1)) % topics;
       document(rng, first, out.tokens);
       document(rng, second, out.second);
       out.targets.push_back(same);
@@ -109,13 +110,13 @@ struct TopicPairs final : Task {
 
  private:
   Index lexicon() const { return Index(topics) * topic_words + background; }
-  static int below(Rng& rng, int n) { return static_cast<int>(rng.below(static_cast<std::uint32_t>(n))); }
 
-  void document(Rng& rng, int topic, std::vector<std::int32_t>& out) const {
-    for (int w = 0; w < words; ++w) {
+  void document(Draws& rng, int topic, std::vector<std::int32_t>& out) const {
+    out.resize(static_cast<std::size_t>(words));
+    for (std::int32_t& word : out) {
       const double u = rng.uniform();
-      const int owner = u < alpha ? topic : u < alpha + gamma ? below(rng, topics) : -1;
-      out.push_back(1 + (owner >= 0 ? owner * topic_words + below(rng, topic_words) : topics * topic_words + below(rng, background)));
+      const int owner = u < alpha ? topic : u < alpha + gamma ? rng.below(topics) : -1;
+      word = 1 + (owner >= 0 ? owner * topic_words + rng.below(topic_words) : topics * topic_words + rng.below(background));
     }
   }
 

@@ -83,10 +83,11 @@ struct Recipe {
     } while (!from.mine(hash));
     page.targets[0] = -1;
     if (page.marks) page.marks[0] = -1;
-    std::int32_t all = 0;
+    std::int32_t all = 0, octave = 0;
     for (int i = 1; i <= n; ++i) {
       page.targets[i] = all = product[all * order + page.tokens[i] - 2];
-      if (page.marks) page.marks[i] = octave_at(i, 1);
+      octave += i >= 2 << octave;
+      if (page.marks) page.marks[i] = octave;
     }
     if (page.slices) page.slices[0] = octave_at(n, 1);
     page.length = n + 1;

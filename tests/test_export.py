@@ -42,6 +42,10 @@ class Tables(Scripts):
         self.assertEqual(tables["ablation"][0]["doubt"], "one seed")
         self.assertIn("no folder", self.script("export", "--from", self.tmp / "none", "--to", self.tmp, code=2))
 
+    def test_tables_need_no_matplotlib(self):
+        code = "import sys; sys.modules['matplotlib'] = None; from ssmb import export, jobs, width"
+        subprocess.run([sys.executable, "-B", "-c", code], check=True, cwd=ROOT / "scripts")
+
     def test_parquet_or_the_reason(self):
         rows = [{"a": 1, "b": "x", "c": True}, {"a": 2.5, "b": 7}]
         if importlib.util.find_spec("pyarrow") is None:

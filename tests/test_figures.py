@@ -82,6 +82,28 @@ class Timings(unittest.TestCase):
         self.assertEqual([c.T for c in cases.widest(found, "T")], [64, 128, 256])  # B T is the same
         self.assertEqual(len(cases.widest(found, "D")), 1)
 
+    def test_views_and_state_sizes_are_lines_of_their_own(self):
+        run = []
+        for i, (view, n) in enumerate([("conv", 16), ("scan", 16), ("scan", 64)]):
+            more = bench({"s4d": {64: 2e4 + i, 256: 2e4 + i}})
+            more.bench |= {"view": np.array([view] * 2), "N": np.array([n] * 2)}
+            run.append(more)
+        lost = {
+            "case": "no",
+            "variant": "mamba",
+            "N": -1,
+            "view": "conv",
+            "state": "skipped",
+            "reason": "view conv: no",
+        }
+        for name, column in run[0].bench.items():
+            run[0].bench[name] = np.append(column, lost.get(name, column[0]))
+        canvas = KNOWN["length"].draw([*run, *run])  # a case that two files have is one, with all samples
+        labels = {line.get_label() for line in canvas.axes[0].lines if not line.get_label().startswith("_")}
+        self.assertEqual(labels, {"s4d conv N 16", "s4d scan N 16", "s4d scan N 64"})
+        self.assertEqual(len({(line.get_color(), line.get_linestyle()) for line in canvas.axes[1].lines}), 3)
+        self.assertIn("No point for mamba at 64: view conv: no.", " ".join(canvas._supxlabel.get_text().split()))
+
     def test_scaling_is_against_the_fewest_threads(self):
         runs = [bench({"s4d": {64: 1e4}}, 1), bench({"s4d": {64: 1.5e4}}, 2)]
         (ax,) = KNOWN["threads"].draw(runs).axes
@@ -203,6 +225,17 @@ class Joules(unittest.TestCase):
         page = tables.all_tables([run])
         self.assertIn("joules per million tokens", page)
         self.assertIn(">42<", page)
+
+
+class Guesses(unittest.TestCase):
+    def test_the_report_says_what_needs_no_input(self):
+        runs = [scored(64, 0.8, trained=True), scored(128, 0.9, trained=True)]
+        self.assertNotIn("permuted", tables.all_tables(runs))
+        for run, permuted in zip(runs, (0.1, 0.125), strict=True):
+            run.evals |= {"majority": np.array([0.168]), "permuted": np.array([permuted])}
+        self.assertIn(
+            "the test examples scores 16.8 %; these predictions score 10.0 to 12.5 %", tables.all_tables(runs)
+        )
 
 
 class Flops(unittest.TestCase):

@@ -5,6 +5,7 @@
 
 #include "loader.hpp"
 #include "open_task.hpp"
+#include "record/cached_task.hpp"
 
 using namespace ssm;
 
@@ -198,4 +199,120 @@ TEST(Prefetcher, ExceptionsArriveInOrder) {
     EXPECT_EQ(bad_input([&] { prefetcher.next(); }), "batch 3");
     for (Index batch = 4; batch < 30; ++batch) EXPECT_EQ(prefetcher.next().B, batch);
   }
+}
+
+namespace {
+
+const std::map<std::string, std::map<std::string, std::string>> slow_tasks = {
+    {"pathfinder", {{"train_size", "20"}, {"validation_size", "3"}, {"test_size", "3"}}},
+    {"gabor", {{"train_size", "5"}, {"validation_size", "2"}, {"test_size", "2"}}},
+    {"shared_identifier", {{"train_size", "1030"}, {"validation_size", "2"}, {"test_size", "2"}}}};  // two parts
+
+std::unique_ptr<Task> cached_task(const std::string& name, const std::string& folder, std::uint64_t seed = 1) {
+  const Settings settings(slow_tasks.at(name).begin(), slow_tasks.at(name).end());
+  std::map<std::string, std::string> keys;
+  for (const auto& [key, value] : settings) keys[name + '.' + key] = value;
+  return cached(open_task(name, settings, seed), folder, keys, seed);
+}
+
+// All examples of all splits, as one text of bits.
+std::vector<std::int32_t> all_bits(const Task& task) {
+  std::vector<std::int32_t> out;
+  Example e;
+  for (const Split split : {Split::train, Split::validation, Split::test})
+    for (Index i = 0; i < task.size(split); ++i) task.example(split, i, e), pack(e, out);
+  return out;
+}
+
+std::vector<std::filesystem::path> files_in(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> out;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) out.push_back(entry.path());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+}  // namespace
+
+TEST(CachedTask, PacksEveryBit) {
+  Example e, back;
+  e.tokens = {0, 255}, e.second = {0, 256, 65535}, e.targets = {-1, 7}, e.slices = {70000};
+  e.features = {0.f, 1.f, 128.f / 255.f}, e.values = {std::nanf(""), -0.f, .1f};
+  std::vector<std::int32_t> words, again;
+  pack(e, words);
+  unpack(words.data(), back);
+  pack(back, again);
+  EXPECT_EQ(words, again);
+  EXPECT_TRUE(back.tokens == e.tokens && back.second == e.second && back.targets == e.targets);
+  EXPECT_TRUE(back.marks == e.marks && back.slices == e.slices && back.features == e.features);
+  EXPECT_TRUE(std::isnan(back.values[0]) && std::signbit(back.values[1]) && back.values[2] == .1f);
+}
+
+TEST(CachedTask, GivesTheBitsOfItsTask) {
+  const TemporaryFolder folder;
+  for (const auto& [name, keys] : slow_tasks) {
+    SCOPED_TRACE(name);
+    const auto direct = open_task(name, Settings(keys.begin(), keys.end()));
+    const std::vector<std::int32_t> wanted = all_bits(*direct);
+    const std::string path = (folder.path / name).string();
+    EXPECT_EQ(all_bits(*cached_task(name, path)), wanted) << "made";
+    const auto files = files_in(path);
+    EXPECT_GE(files.size(), 3u);
+    const auto written = std::filesystem::last_write_time(files[0]);
+    EXPECT_EQ(all_bits(*cached_task(name, path)), wanted) << "read";
+    EXPECT_EQ(files_in(path), files);
+    EXPECT_EQ(std::filesystem::last_write_time(files[0]), written);
+    EXPECT_NE(all_bits(*cached_task(name, path, 2)), wanted) << "another seed";
+    EXPECT_EQ(files_in(path).size(), 2 * files.size());
+  }
+}
+
+TEST(CachedTask, RefusesDamagedFilesAndMakesThemAgain) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path.string();
+  const std::vector<std::int32_t> wanted = all_bits(*cached_task("gabor", path));
+  for (const auto& file : files_in(path)) {
+    const std::string whole = [&] {
+      std::ifstream in(file, std::ios::binary);
+      return std::string{std::istreambuf_iterator<char>(in), {}};
+    }();
+    std::string changed = whole;
+    changed[whole.size() / 2] = static_cast<char>(changed[whole.size() / 2] ^ 16);
+    for (const std::string& damaged : {changed, whole.substr(0, whole.size() / 2), whole.substr(0, whole.size() - 20), std::string()}) {
+      std::ofstream(file, std::ios::binary) << damaged;
+      testing::internal::CaptureStderr();
+      EXPECT_EQ(all_bits(*cached_task("gabor", path)), wanted);
+      const std::string said = testing::internal::GetCapturedStderr();
+      EXPECT_NE(said.find(file.string()), std::string::npos) << said;
+    }
+  }
+  const auto files = files_in(path);  // one part in the place of another
+  std::filesystem::copy_file(files[0], files[1], std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(all_bits(*cached_task("gabor", path)), wanted);
+}
+
+TEST(CachedTask, ManyAtOnceAreSafe) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path.string();
+  const std::vector<std::int32_t> wanted =
+      all_bits(*open_task("gabor", Settings(slow_tasks.at("gabor").begin(), slow_tasks.at("gabor").end())));
+  const auto shared = cached_task("gabor", path);
+  std::vector<std::vector<std::int32_t>> seen(4);
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t t = 0; t < seen.size(); ++t)
+      threads.emplace_back([&, t] { seen[t] = t % 2 ? all_bits(*shared) : all_bits(*cached_task("gabor", path)); });
+  }
+  for (const auto& bits : seen) EXPECT_EQ(bits, wanted);
+  EXPECT_EQ(files_in(path).size(), 3u) << "no locks or temporaries stay";
+}
+
+TEST(CachedTask, LeavesAloneWhatIsQuickOrRead) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path / "none").string();
+  for (const char* name : {"parity", "topic_pairs"}) {  // made by kernels; endless
+    cached(open_task(name), path, {}, 1);
+    EXPECT_FALSE(std::filesystem::exists(path)) << name;
+  }
+  folder.write("file", "");
+  EXPECT_NE(bad_input([&] { cached_task("gabor", (folder.path / "file" / "x").string()); }).find("run.cache"), std::string::npos);
 }

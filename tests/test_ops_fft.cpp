@@ -90,6 +90,71 @@ TEST(FftConv, ViewsAgreeInGradients) {
     for (std::size_t k = 0; k < 3; ++k) EXPECT_LT(relative_error(found[view][k], found[0][k]), kDouble ? 1e-12 : 2e-6) << view << ' ' << k;
 }
 
+struct Gradients {
+  std::vector<double> du, dK, dD;
+};
+Gradients plain_gradients(const ConvCase& c, const Arrays& in, const std::vector<double>& D, const std::vector<double>& dy) {
+  const auto &u = in[0], &K = in[1];
+  Gradients g{std::vector<double>(u.size()), std::vector<double>(K.size()), std::vector<double>(D.size())};
+  for (Index b = 0; b < c.B; ++b)
+    for (Index h = 0; h < c.H; ++h)
+      for (Index t = 0; t < c.T; ++t) {
+        const Index row = (b * c.H + h) * c.T;
+        const double d = dy[at(row + t)];
+        const auto term = [&](Index tap, Index from) {
+          g.du[at(from)] += K[at(tap)] * d;
+          g.dK[at(tap)] += u[at(from)] * d;
+        };
+        g.du[at(row + t)] += D[at(h)] * d;
+        g.dD[at(h)] += u[at(row + t)] * d;
+        for (Index q = 0; q < c.taps && q <= t; ++q) term(h * c.taps + q, row + t - q);
+        for (Index q = 0; c.two_sided && q < c.taps && t + 1 + q < c.T; ++q) term((c.H + h) * c.taps + q, row + t + 1 + q);
+      }
+  return g;
+}
+
+// Values and gradients against plain loops, where du is set and where it is added to, D a tap of its own.
+TEST(FftConv, OddSizes) {
+  const double tolerance = kDouble ? 1e-12 : 4e-6;
+  for (const Index T : {1, 3, 33, 100, 1000})
+    for (const ConvCase& c :
+         {ConvCase{"fft", 1, T, 3, T}, ConvCase{"fft", 2, T, 1, (T + 2) / 3, true}, ConvCase{"fft", 5, T, 3, T, true, true, true}}) {
+      const OpCase o = op_case(c);
+      Probe probe(test_device().exec(), o);
+      const Arrays in = {test_values("u", o.inputs[0].size()), test_values("K", o.inputs[1].size())};
+      const auto D = probe.params().get("D"), dy = test_values("dy", o.inputs[0].size());
+      EXPECT_LT(relative_error(probe.forward(in), o.expected(in, probe.params())), tolerance) << c;
+      std::vector<double> inner = dy, outer(dy.size());
+      if (c.add) {
+        outer = plain_conv(c, in, &D);
+        for (std::size_t i = 0; i < dy.size(); ++i) inner[i] *= in[0][i], outer[i] *= dy[i];
+      }
+      Gradients expected = plain_gradients(c, in, D, inner);
+      for (std::size_t i = 0; i < dy.size(); ++i) expected.du[i] += outer[i];
+      const Arrays found = probe.backward(dy);
+      EXPECT_LT(relative_error(found[0], expected.du), tolerance) << "du of " << c;
+      EXPECT_LT(relative_error(found[1], expected.dK), tolerance) << "dK of " << c;
+      EXPECT_LT(relative_error(probe.params().get_grad("D"), expected.dD), tolerance) << "dD of " << c;
+    }
+}
+
+// Every size of transform that a GPU keeps on its chip, and the first that it does not, against the library's.
+TEST(FftConv, EverySizeOnChip) {
+  if (fft_name().rfind("cuFFT", 0) != 0) GTEST_SKIP() << "only CUDA has such kernels";
+  for (const Index T : {255, 512, 513, 2047, 4096, 5001, 8192, 8193, 16384, 16385}) {
+    std::vector<Arrays> found;
+    for (const char* view : {"library", "fft"}) {
+      const OpCase o = op_case({view, 7, T, 3, T, true});
+      Probe probe(test_device().exec(), o);
+      const Arrays in = {test_values("u", 7 * T * 3), test_values("K", 2 * T * 3)};
+      found.push_back({probe.forward(in)});
+      for (const auto& gradient : probe.backward(test_values("dy", 7 * T * 3))) found.back().push_back(gradient);
+      found.back().push_back(probe.params().get_grad("D"));
+    }
+    for (std::size_t k = 0; k < 4; ++k) EXPECT_LT(relative_error(found[1][k], found[0][k]), 4e-6) << "T " << T << ' ' << k;
+  }
+}
+
 TEST(Fft, SmoothSizes) {
   EXPECT_EQ(smooth_size(1), 1);
   EXPECT_EQ(smooth_size(7), 8);

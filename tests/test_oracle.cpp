@@ -1,5 +1,5 @@
 // test_oracle.cpp - outputs and gradients of every mixer case, and loss and gradients of a model trained for 0, 10, 50 and 100 steps by the
-// double build, computed again by this one.
+// double build, computed again by this one, on a device that has them with TF32 products, too.
 #include "mixer_cases.hpp"
 #include "oracle.hpp"
 #include "tiny_step.hpp"
@@ -59,15 +59,34 @@ void write_steps(const std::string& variant) {
 void compare_steps(const std::string& variant) {
   const Tree oracle = Tree::read(oracle_file("steps", variant));
   TinyStep step(variant, 0);
+  Findings out;
   for (int at = 0; at <= kMilestones.back(); ++at) {
     if (std::find(kMilestones.begin(), kMilestones.end(), at) != kMilestones.end()) {
-      Findings out;
       for (const ParamInfo& p : step.model.params.all())
         step.model.params.set(p.name, oracle.numbers("/step_" + std::to_string(at) + "/p/" + p.name));
       look(step, at, out);
-      compare_with_oracle(oracle, out);
     }
     step.draw();
+  }
+  compare_with_oracle(variant + ", training step", oracle, out);
+}
+
+// The same with TF32 products, where the build has them.
+void compare_steps_tf32(const std::string& variant) {
+  struct Restore {
+    ~Restore() { set_gemm_precision("fp32"); }
+  } restore;
+  set_gemm_precision("tf32");
+  compare_steps(variant);
+}
+
+bool has_tf32() {
+  try {
+    set_gemm_precision("tf32");
+    set_gemm_precision("fp32");
+    return true;
+  } catch (const Unsupported&) {
+    return false;
   }
 }
 
@@ -77,14 +96,17 @@ const AtStart registered([] {
       const std::string file = oracle_file("mixers", name);
       if (is_oracle()) return write_oracle(file, mixers(name));
       if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
-      compare_with_oracle(Tree::read(file), mixers(name));
+      compare_with_oracle(name + ", mixer", Tree::read(file), mixers(name));
     });
-    add_test("oracle_steps", name, [=] {
-      if (is_oracle()) return write_steps(name);
-      const std::string file = oracle_file("steps", name);
-      if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
-      compare_steps(name);
-    });
+    for (const bool tf32 : {false, true}) {
+      if (tf32 && !has_tf32()) continue;
+      add_test(tf32 ? "oracle_steps_tf32" : "oracle_steps", name, [=] {
+        if (is_oracle()) return write_steps(name);
+        const std::string file = oracle_file("steps", name);
+        if (!std::filesystem::exists(file)) GTEST_SKIP() << file << " is not there: run the tests of the double preset first";
+        tf32 ? compare_steps_tf32(name) : compare_steps(name);
+      });
+    }
   }
 });
 

@@ -10,7 +10,8 @@ import subprocess
 import unittest
 from pathlib import Path
 
-from program import SMALL, Case, checkpoint, state, words
+import numpy as np
+from program import SMALL, Case, arrays, checkpoint, state, words
 
 GOOD_TSV = "Source\tTarget\r\n( ( ( [MAX 3 ) 4 ) ] )\t4\r\n"
 READS = {"task": "listops", "induction.length": None, "listops.data_dir": "tsv", "train.steps": 2, "run.out": "out"}
@@ -97,6 +98,32 @@ class BadKeys(Case):
         self.assertEqual(run_id("--depth", "9", "--model.depth", "3", "--train.lr", "0.125"), wanted)
         self.assertEqual(run_id("--config", "one.ini"), run_id("--train.lr", "0.25", "--depth", "3"))
         self.assertEqual(run_id("--seed.data", "1", "--seed", "3"), run_id("--seed", "3"))
+
+
+class Scores(Case):
+    def test_beside_an_accuracy_stands_what_needs_no_input(self):
+        found = arrays(self.train(train__steps=4), "eval")
+        test = found["split"] == b"test"
+        made = ["data", "--task", "induction", "--induction.length", "64", "--split", "test", "--examples", "8"]
+        self.good(*made, "--out", "test.h5")
+        labels = arrays(self.tmp / "test.h5", "/")["targets"]
+        self.assertAlmostEqual(found["majority"][test][-1], np.bincount(labels[labels >= 0]).max() / 8, 12)
+        self.assertTrue((found["permuted"] >= 0).all() and (found["permuted"] <= found["majority"]).all())
+
+    def test_kept_examples_give_the_same_run(self):
+        """run.cache: bits and id of a run are those without it; the second run reads what the first made."""
+        gabor = {"task": "gabor", "induction__length": None, "train__steps": 3, "train__test_examples": 4}
+        gabor |= {"gabor.train_size": 8, "gabor.validation_size": 8, "gabor.test_size": 4}
+        bits = []
+        for out, cache in (("direct", None), ("made", "kept"), ("read", "kept")):
+            results = self.train(**gabor, run__out=self.tmp / out, run__cache=cache)
+            bits.append(
+                [results.name, arrays(results, "train")["loss"].tobytes(), arrays(results, "eval")["loss"].tobytes()]
+            )
+            if cache:
+                self.assertEqual(len(list((self.tmp / "kept").iterdir())), 3)
+        self.assertEqual(bits[0], bits[1])
+        self.assertEqual(bits[0], bits[2])
 
 
 class BadFiles(Case):

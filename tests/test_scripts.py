@@ -7,7 +7,7 @@ import unittest
 import numpy as np
 from stubbed import Case
 
-from ssmb import figures, page, results, series, style
+from ssmb import figures, marks, page, results, series, style
 
 
 class Results(Case):
@@ -100,9 +100,9 @@ class Numbers(unittest.TestCase):
         self.assertLessEqual(max(crowded), 10)
 
     def test_marks_are_fixed_and_told_apart(self):
-        self.assertEqual(style.mark("gla"), style.mark("gla"))
-        self.assertNotIn(style.mark("gla"), style.FIXED.values())
-        self.assertEqual(len(set(style.FIXED.values())), len(style.FIXED))
+        self.assertEqual(style.mark("brand_new"), style.mark("brand_new"))
+        self.assertNotIn(style.mark("brand_new"), marks.FIXED.values())
+        self.assertEqual(len(set(marks.FIXED.values())), len(marks.FIXED))
 
     def test_every_figure_has_a_title_and_takes_no_runs(self):
         for figure in figures.discover():

@@ -35,7 +35,7 @@ struct H3 final : Variant {
     k("disc", disc, {"bilinear", "zoh"}).note("its discretisation");
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
-    k.view("view", view, {"conv", "direct", "scan"});
+    k.view("view", view, {"conv", "direct", "library", "scan"});
   }
   Block block() const override { return {"layer", "pre", 4}; }
 

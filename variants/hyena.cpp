@@ -42,7 +42,7 @@ struct Hyena final : Variant {
         .range(0, 1000)
         .note("largest learning rate of the filter; it never decays", "Pile: that of the rest");
     k("lr_z", lr_z, {1e-5, 0}).range(0, 1000).note("the same of its features of time, 0: fixed");
-    k.view("view", view, {"conv", "direct"});
+    k.view("view", view, {"conv", "direct", "library"});
   }
   Block block() const override { return {"layer", "pre", 2}; }
 

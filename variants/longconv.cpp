@@ -33,7 +33,7 @@ struct LongConv final : Variant {
     k("taps", taps, {0, 16}).range(0, 1 << 24).note("length of the kernels, 0: l_max");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on");
     k("glu", glu).note("output Linear cH->2H with GLU, else cH->H");
-    k.view("view", view, {"conv", "direct"});
+    k.view("view", view, {"conv", "direct", "library"});
   }
   Answer causal() const override { return bidirectional ? Answer::no("longconv.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }

@@ -33,7 +33,7 @@ struct S4 final : Variant {
     k("correct_C", correct_C).note("C~ starts as (I - A^L)^T C; else as C itself, whose kernel wraps around");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on", "all published LRA runs");
     k("glu", glu).note("output Linear H->2H with GLU, else H->H");
-    k.view("view", view, {"fft", "direct"});
+    k.view("view", view, {"fft", "direct", "library"});
   }
   Answer causal() const override { return bidirectional ? Answer::no("s4.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }

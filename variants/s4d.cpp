@@ -36,7 +36,7 @@ struct S4D final : Variant, KeepsApart {
     k("train_B", train_B).note("B is trained", "slightly better than fixed");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on", "all published LRA runs");
     k("glu", glu).note("output Linear H->2H with GLU, else H->H");
-    k.view("view", view, {"conv", "direct", "scan"});
+    k.view("view", view, {"conv", "direct", "library", "scan"});
   }
   Answer causal() const override { return bidirectional ? Answer::no("s4d.bidirectional reads the future") : Answer{}; }
   Answer streams() const override { return causal(); }
@@ -85,7 +85,7 @@ struct S4D final : Variant, KeepsApart {
     if (apart()) return ssm_output(n, diag_scan(n, n.as(x, Order::BTD), p, D, starts), glu);
     if (n.mode == Mode::stream || view == "scan") return ssm_output(n, diag_scan(n, n.as(x, Order::BTD), p, D), glu);
     const Tensor u = n.as(x, Order::BDT);
-    return ssm_output(n, fft_conv(n, u, s4d_kernel(n, p, u.T()), D, view == "direct" ? "direct" : "fft"), glu);
+    return ssm_output(n, fft_conv(n, u, s4d_kernel(n, p, u.T()), D, view == "conv" ? "fft" : view), glu);
   }
 
   using Cx = std::complex<double>;

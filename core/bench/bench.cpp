@@ -12,6 +12,7 @@
 #include "bench/timer.hpp"
 #include "energy.hpp"
 #include "error.hpp"
+#include "lib/blas.hpp"
 #include "watch.hpp"
 
 namespace ssm {
@@ -19,14 +20,6 @@ namespace ssm {
 namespace {
 
 constexpr double kShortest = 2e-4;  // seconds of one sample: shorter calls are timed in groups
-
-std::vector<std::string> chosen_variants(const BenchOptions& o) { return o.variants.empty() ? VariantRegistry::get().names() : o.variants; }
-
-void only(const char* what, const std::vector<std::string>& given, const std::vector<std::string>& allowed) {
-  if (given.empty()) throw BadInput(std::string("no ") + what + " given; allowed is " + join(allowed));
-  for (const std::string& word : given)
-    if (std::find(allowed.begin(), allowed.end(), word) == allowed.end()) unknown(what, word, allowed);
-}
 
 struct Silent final : benchmark::BenchmarkReporter {
   bool ReportContext(const Context&) override { return true; }
@@ -62,7 +55,8 @@ class Bench {
     record_.tree().set("/bench", "order_seed", static_cast<Index>(options_.order_seed));
     record_.energy(energy_.source, energy_.reason);
     if (options_.ceilings) ceilings();
-    if (options_.check) refused_ = refused_variants(chosen_variants(options_), config_, device_, record_);
+    const int threads = device_.threads;
+    if (options_.check) refused_ = refused_settings(cases_, config_, device_, record_);
     for (std::size_t i = 0; i < cases_.size(); ++i)
       benchmark::RegisterBenchmark(cases_[i].name().c_str(), [this, i](benchmark::State& state) { guarded(state, i); })
           ->UseManualTime()
@@ -70,6 +64,8 @@ class Bench {
           ->Unit(benchmark::kMillisecond);
     google();
     benchmark::ClearRegisteredBenchmarks();
+    if (device_.threads != threads) use_threads(device_, threads);
+    set_gemm_precision(config_.run.gemm);
     int failed = 0;
     for (std::size_t i = 0; i < cases_.size(); ++i) {
       if (!outcomes_[i].ran) write(i);
@@ -101,10 +97,12 @@ class Bench {
     else benchmark::RunSpecifiedBenchmarks();
   }
 
-  // One case, whatever happens to it: it is on disk before the next one starts.
+  // One case, whatever happens to it: it is on disk before the next one starts. Its repetitions add their samples.
   void guarded(benchmark::State& state, std::size_t i) {
     Outcome& out = outcomes_[i];
+    const auto earlier = std::move(out.seconds);
     out = Outcome{};
+    out.seconds = earlier;
     out.state = "ok", out.reason = "", out.ran = true;
     const auto stop = [&](const char* how, const std::exception& e) {
       out.state = how, out.reason = e.what();
@@ -112,7 +110,7 @@ class Bench {
       state.SkipWithError(e.what());
     };
     try {
-      if (const auto why = refused_.find(cases_[i].variant); why != refused_.end()) throw std::runtime_error(why->second);
+      if (const auto why = refused_.find(cases_[i].setting()); why != refused_.end()) std::rethrow_exception(why->second);
       measure(state, cases_[i], out);
     } catch (const Unsupported& e) {
       stop("skipped", e);
@@ -126,6 +124,7 @@ class Bench {
   }
 
   void measure(benchmark::State& state, const BenchCase& c, Outcome& out) {
+    set_up(c, device_);
     const Index before = watched().bytes;
     reset_peak();
     const std::unique_ptr<Rig> rig = make_rig(c, config_, device_);
@@ -177,37 +176,64 @@ class Bench {
     return text.str();
   }
 
+  // A case that has a row and ran again: the table is made anew.
   void write(std::size_t i) {
-    const BenchCase& c = cases_[i];
+    if (std::find(written_.begin(), written_.end(), i) == written_.end()) {
+      written_.push_back(i);
+      row(i);
+    } else {
+      std::vector<std::string> columns;
+      for (const auto& [path, column] : record_.tree().arrays())
+        if (path.rfind("/bench/", 0) == 0) columns.push_back(path);
+      for (const std::string& path : columns) record_.tree().erase(path);
+      for (const std::size_t k : written_) row(k);
+    }
+    raw_samples(i);
+  }
+
+  void row(std::size_t i) {
+    const BenchCase c = resolved(cases_[i], config_, device_);
+    const Outcome& out = outcomes_[i];
+    record_.tree().row("/bench", {{"order", i},
+                                  {"case", cases_[i].name()},
+                                  {"level", c.level},
+                                  {"variant", c.variant},
+                                  {"mode", c.mode},
+                                  {"B", c.B},
+                                  {"T", c.T},
+                                  {"D", c.D},
+                                  {"N", c.N},
+                                  {"view", c.view},
+                                  {"threads", c.threads},
+                                  {"precision", c.precision},
+                                  {"device", c.device},
+                                  {"depth", c.level == "step" ? config_.model.depth : 1},
+                                  {"tokens", out.tokens},
+                                  {"flops", out.work.flops},
+                                  {"exps", out.work.exps},
+                                  {"bytes", out.work.bytes, "B"},
+                                  {"planned", out.planned, "B"},
+                                  {"high_water", out.high_water, "B"},
+                                  {"joules", out.joules, "J"},
+                                  {"path", out.path},
+                                  {"state", out.state},
+                                  {"reason", out.reason}});
+  }
+
+  void raw_samples(std::size_t i) {
+    const BenchCase c = resolved(cases_[i], config_, device_);
+    const std::string name = cases_[i].name();
     const Outcome& out = outcomes_[i];
     Tree& tree = record_.tree();
-    tree.row("/bench", {{"order", i},
-                        {"case", c.name()},
-                        {"level", c.level},
-                        {"variant", c.variant},
-                        {"mode", c.mode},
-                        {"B", c.B},
-                        {"T", c.T},
-                        {"D", c.D},
-                        {"depth", c.level == "step" ? config_.model.depth : 1},
-                        {"tokens", out.tokens},
-                        {"flops", out.work.flops},
-                        {"exps", out.work.exps},
-                        {"bytes", out.work.bytes, "B"},
-                        {"planned", out.planned, "B"},
-                        {"high_water", out.high_water, "B"},
-                        {"joules", out.joules, "J"},
-                        {"path", out.path},
-                        {"state", out.state},
-                        {"reason", out.reason}});
     for (const auto& [part, samples] : out.seconds) {
-      const std::string phase = c.name() + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
+      const std::string phase = name + (part == "all" ? "" : "." + part), path = "/timing/" + phase;
       record_.timing(phase, {samples, device_.timing_method, out.warmup, part == "all" ? out.first_call : 0});
-      for (const auto& [name, value] :
-           std::map<std::string, std::string>{{"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}})
-        tree.set(path, name, value);
-      for (const auto& [name, value] : std::map<std::string, Index>{{"B", c.B}, {"T", c.T}, {"D", c.D}, {"calls_per_sample", out.calls}})
-        tree.set(path, name, value);
+      for (const auto& [key, value] : std::map<std::string, std::string>{
+               {"level", c.level}, {"variant", c.variant}, {"mode", c.mode}, {"part", part}, {"view", c.view}, {"precision", c.precision}})
+        tree.set(path, key, value);
+      for (const auto& [key, value] : std::map<std::string, Index>{
+               {"B", c.B}, {"T", c.T}, {"D", c.D}, {"N", c.N}, {"threads", c.threads}, {"calls_per_sample", out.calls}})
+        tree.set(path, key, value);
       if (const auto declared = out.part_work.find(part); declared != out.part_work.end()) {
         tree.set(path, "flops", declared->second.flops);
         tree.set(path, "exps", declared->second.exps);
@@ -222,39 +248,12 @@ class Bench {
   Config config_;
   std::vector<BenchCase> cases_;
   std::vector<Outcome> outcomes_;
+  std::vector<std::size_t> written_;
   EnergyMeter energy_;
-  std::map<std::string, std::string> refused_;
+  std::map<std::string, std::exception_ptr> refused_;
 };
 
 }  // namespace
-
-std::vector<BenchCase> bench_cases(const BenchOptions& o) {
-  only("variant", chosen_variants(o), VariantRegistry::get().names());
-  only("bench level", o.levels, {"op", "mixer", "step"});
-  only("bench mode", o.modes, {"forward", "forward_backward", "decode"});
-  if (o.samples < 1) throw BadInput("bench samples = " + std::to_string(o.samples) + ": allowed is 1 or more");
-  for (const auto& [name, axis] : std::map<std::string, std::vector<Index>>{{"B", o.B}, {"T", o.T}, {"D", o.D}})
-    for (const Index value : axis)
-      if (value < 1) throw BadInput("bench " + name + " = " + std::to_string(value) + ": allowed is 1 or more");
-  std::vector<BenchCase> out;
-  for (const std::string& level : o.levels)
-    for (const std::string& variant : chosen_variants(o))
-      for (const std::string& mode : level == "mixer" ? o.modes : std::vector<std::string>{level == "op" ? "forward_backward" : "train"})
-        for (const Index B : o.B)
-          for (const Index T : o.T)
-            for (const Index D : o.D) out.push_back({level, variant, mode, B, T, D});
-  const Draw draw{o.order_seed, hash_name("bench order")};
-  for (std::size_t i = out.size(); i > 1; --i)
-    std::swap(out[i - 1], out[static_cast<std::size_t>(draw.uniform(static_cast<Index>(i), 0, static_cast<double>(i)))]);
-  return out;
-}
-
-Config bench_config(const BenchOptions& o) {
-  only("variant", chosen_variants(o), VariantRegistry::get().names());
-  KeyValues keys = o.keys;
-  keys.emplace_back("layers", join(chosen_variants(o), ","));
-  return Config(keys);
-}
 
 int run_bench(const BenchOptions& options, Device& device, Record& record) { return Bench(options, device, record).run(); }
 

@@ -1,6 +1,9 @@
 #include "bench/ceilings.hpp"
 
+#include <chrono>
+
 #include "bench/timer.hpp"
+#include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
 #include "lib/each.hpp"
@@ -14,7 +17,7 @@ namespace {
 constexpr Index kBytes = sizeof(Real);
 
 template <class F>
-Ceiling ceiling(Device& device, const char* name, const char* unit, double work, int samples, const F& f) {
+Ceiling ceiling(Device& device, const std::string& name, const char* unit, double work, int samples, const F& f) {
   Ceiling out{name, unit, work, {}};
   f();
   for (int i = 0; i < samples; ++i) out.seconds.push_back(seconds_of(device, f));
@@ -51,6 +54,29 @@ void exponentials(const Run& r, Real* x, Index items) {
       });
 }
 
+#if !defined(KOKKOS_ENABLE_HIP)
+constexpr double kSpin = 0.01;  // seconds
+
+SSM_FN long long nanoseconds() {
+#if defined(__CUDA_ARCH__)
+  long long now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+#else
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+#endif
+}
+
+// Ends kSpin after it began, by the device's own clock.
+void spin(const Run& r) {
+  launch(
+      "ssm::ceiling_spin", r, 1, KOKKOS_LAMBDA(const Index) {
+        const long long end = nanoseconds() + static_cast<long long>(1e9 * kSpin);
+        while (nanoseconds() < end) {}
+      });
+}
+#endif
+
 }  // namespace ceilings
 
 double Ceiling::best_rate() const { return work / *std::min_element(seconds.begin(), seconds.end()); }
@@ -72,8 +98,18 @@ std::vector<Ceiling> measure_ceilings(Device& device, int samples) {
     fill_bytes(block.as<void>(), 0, block.bytes());
     Real* A = block.as<Real>();
     const double edge = static_cast<double>(size);
-    out.push_back(ceiling(device, "gemm", "flop", 2 * edge * edge * edge, samples,
-                          [&] { gemm(r, false, true, size, size, size, 1, A, size, A + count, size, 0, A + 2 * count, size); }));
+    const auto product = [&](const std::string& name) {
+      out.push_back(ceiling(device, name, "flop", 2 * edge * edge * edge, samples,
+                            [&] { gemm(r, false, true, size, size, size, 1, A, size, A + count, size, 0, A + 2 * count, size); }));
+    };
+    product("gemm");
+    const std::string set = tf32_products() ? "tf32" : "fp32", other = tf32_products() ? "fp32" : "tf32";
+    try {
+      set_gemm_precision(other);
+      product("gemm_" + other);
+    } catch (const Unsupported&) {  // this build has one precision
+    }
+    set_gemm_precision(set);
   }
   {
     const Index items = kOnHost ? 64 : Index{1} << 20;
@@ -82,6 +118,9 @@ std::vector<Ceiling> measure_ceilings(Device& device, int samples) {
     const double calls = static_cast<double>(items * ceilings::kExpWidth * ceilings::kExpRounds);
     out.push_back(ceiling(device, "exp", "call", calls, samples, [&] { ceilings::exponentials(r, block.as<Real>(), items); }));
   }
+#if !defined(KOKKOS_ENABLE_HIP)
+  out.push_back(ceiling(device, "timer", "s", ceilings::kSpin, samples, [&] { ceilings::spin(r); }));
+#endif
   return out;
 }
 

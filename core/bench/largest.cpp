@@ -105,8 +105,8 @@ int run_largest(const BenchOptions& options, Index limit, Device& device, Record
   o.levels = {"step"}, o.B = {1};
   const Config config = bench_config(o);
   const auto cases = bench_cases(o);
-  std::map<std::string, std::string> refused;
-  if (o.check) refused = refused_variants(config.layers, config, device, record);
+  std::map<std::string, std::exception_ptr> refused;
+  if (o.check) refused = refused_settings(cases, config, device, record);
   int failed = 0;
   for (const BenchCase& c : cases) {
     Trial one{c};
@@ -118,7 +118,7 @@ int run_largest(const BenchOptions& options, Index limit, Device& device, Record
         const MemoryLimit found = memory_limit();
         one.limit = found.bytes, source = found.source;
       }
-      if (const auto why = refused.find(c.variant); why != refused.end()) throw std::runtime_error(why->second);
+      if (const auto why = refused.find(c.setting()); why != refused.end()) std::rethrow_exception(why->second);
       solve(one, config, device);
     } catch (const Unsupported& e) {
       stop("skipped", e);
@@ -128,9 +128,12 @@ int run_largest(const BenchOptions& options, Index limit, Device& device, Record
       stop("failed", e);
       ++failed;
     }
+    const BenchCase r = resolved(c, config, device);
     record.tree().row("/largest_batch", {{"variant", c.variant},
                                          {"T", c.T},
                                          {"D", c.D},
+                                         {"N", r.N},
+                                         {"view", r.view},
                                          {"depth", config.model.depth},
                                          {"B", one.c.B},
                                          {"planned", one.planned, "B"},

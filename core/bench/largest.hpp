@@ -24,7 +24,7 @@ MemoryLimit memory_limit();
 // "512", "64K", "1.5G": bytes, with binary units. Throws BadInput.
 Index parse_bytes(const std::string& text);
 
-// Every (variant, T, D) of the options; a limit of 0 bytes is memory_limit() at each case. Into the record: table /largest_batch, one row per
+// Every (variant, T, D, N, view) of the options; a limit of 0 bytes is memory_limit() at each case. Into the record: table /largest_batch, one row per
 // case, with state ok, skipped or failed, and the reason. Where libraries need room beside the plan, so that the step does not run, less of
 // the limit is planned for, in steps of a sixteenth. Returns the number of failed cases.
 int run_largest(const BenchOptions& options, Index limit, Device& device, Record& record);

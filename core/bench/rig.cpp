@@ -131,7 +131,7 @@ struct StepRig final : Rig {
   static Index planned(const Model& model, const ModelNet& net) {
     return net.net.bytes().total() + 4 * model.params.padded_size() * kBytes + net.slot_bytes();
   }
-  StepRig(const BenchCase& c, const Config& config, Device&) : model(shape(c, config.model), task(c), config.variant_knobs) {
+  StepRig(const BenchCase& c, const Config& config, Device&) : model(shape(c, config.model), task(c), case_knobs(c, config)) {
     model.recompute = config.run.recompute;
     net = model.make(Mode::train, c.B, c.T);
     net->net.plan();
@@ -169,21 +169,17 @@ struct StepRig final : Rig {
 
 }  // namespace
 
-std::string BenchCase::name() const {
-  return level + '.' + variant + '.' + mode + ".B" + std::to_string(B) + ".T" + std::to_string(T) + ".D" + std::to_string(D);
-}
-
 std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& device) {
   std::unique_ptr<Rig> rig;
-  if (c.level == "op") rig = std::make_unique<OpRig>(c, config.variant_knobs, device);
+  if (c.level == "op") rig = std::make_unique<OpRig>(c, case_knobs(c, config), device);
   else if (c.level == "step") rig = std::make_unique<StepRig>(c, config, device);
-  else rig = std::make_unique<MixerRig>(c, config.variant_knobs, device);
+  else rig = std::make_unique<MixerRig>(c, case_knobs(c, config), device);
   rig->replay = Replay(config.run.graph);
   return rig;
 }
 
 std::function<Index(Index)> step_planner(const BenchCase& c, const Config& config) {
-  const auto model = std::make_shared<Model>(StepRig::shape(c, config.model), StepRig::task(c), config.variant_knobs);
+  const auto model = std::make_shared<Model>(StepRig::shape(c, config.model), StepRig::task(c), case_knobs(c, config));
   model->recompute = config.run.recompute;
   model->make(Mode::train, 1, c.T);
   const Index constant = Optimizer(model->params, config.train, config.seed, 1).bytes();

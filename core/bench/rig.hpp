@@ -5,20 +5,11 @@
 #include <memory>
 #include <string>
 
-#include "config.hpp"
-#include "exec.hpp"
+#include "bench/grid.hpp"
 #include "net.hpp"
 #include "train/replay.hpp"
 
 namespace ssm {
-
-struct BenchCase {
-  std::string level;  // op, mixer, step
-  std::string variant;
-  std::string mode;  // forward, forward_backward, decode; op: forward_backward; step: train
-  Index B = 1, T = 1, D = 1;
-  std::string name() const;  // "mixer.mamba.forward.B16.T1024.D128", for people; numbers are recorded as numbers
-};
 
 struct Rig {
   virtual ~Rig() = default;

@@ -1,6 +1,7 @@
 // bench.cpp - ssmbench bench: time ops, mixers or whole training steps, each checked against its reference first.
 #include <cstdio>
 #include <sstream>
+#include <thread>
 
 #include "bench/bench.hpp"
 #include "bench/largest.hpp"
@@ -22,7 +23,9 @@ std::vector<std::string> words(const std::string& text) {
   return out;
 }
 
+// Of an option without a default: nothing where it is not given.
 std::vector<Index> extents(const Arguments& arguments, const char* name) {
+  if (!arguments.own.count(name)) return {};
   std::vector<Index> out;
   for (const std::string& word : words(arguments.text(name))) {
     std::size_t used = 0;
@@ -40,6 +43,14 @@ std::vector<Index> extents(const Arguments& arguments, const char* name) {
   return out;
 }
 
+// Of the axis, the most that this machine has: what Kokkos starts with.
+int most_threads(const BenchOptions& o) {
+  Index most = 0;
+  for (const Index threads : o.threads)
+    if (threads <= static_cast<Index>(std::thread::hardware_concurrency())) most = std::max(most, threads);
+  return static_cast<int>(most);
+}
+
 int bench(const Arguments& arguments) {
   BenchOptions o;
   for (const auto& [key, value] : arguments.keys) {
@@ -52,6 +63,12 @@ int bench(const Arguments& arguments) {
   o.B = extents(arguments, "B");
   o.T = extents(arguments, "T");
   o.D = extents(arguments, "D");
+  o.N = extents(arguments, "N");
+  o.threads = extents(arguments, "threads");
+  o.views = words(arguments.text("view"));
+  o.precisions = words(arguments.text("precision"));
+  o.devices = words(arguments.text("device"));
+  o.order_seed = static_cast<std::uint64_t>(extents(arguments, "order-seed").front());
   o.samples = static_cast<int>(extents(arguments, "samples").front());
   o.check = !arguments.flag("no-check");
   o.ceilings = !arguments.flag("no-ceilings");
@@ -61,16 +78,19 @@ int bench(const Arguments& arguments) {
   const bool largest = arguments.flag("largest-batch");
   const std::string given = arguments.text("memory-limit");
   if (!given.empty() && !largest) throw BadInput("--memory-limit " + given + ": is for --largest-batch");
-  for (const char* axis : {"B", "level", "mode", "samples"})
-    if (largest && !arguments.own[axis].defaulted())
-      throw BadInput(std::string("--") + axis + ": --largest-batch makes one training step, and finds B; allowed beside it are T and D");
+  for (const char* axis : {"B", "level", "mode", "samples", "threads", "precision", "device"})
+    if (largest && arguments.own.count(axis) && !arguments.own[axis].defaulted())
+      throw BadInput(std::string("--") + axis + ": --largest-batch makes one training step, and finds B; allowed are T, D, N and view");
+  for (const auto& [key, value] : o.keys)
+    if ((key == "run.threads" && !o.threads.empty()) || (key == "run.gemm" && !o.precisions.empty()))
+      throw BadInput("--" + key + " " + value + ": the axis " + (key == "run.gemm" ? "--precision" : "--threads") + " is given, too");
   const Index limit = given.empty() ? 0 : parse_bytes(given);
 
   std::string path = arguments.text("out");
   if (path.empty()) path = config.run.out + "/bench.h5";
   Record record(path, "bench");
   record.config(config.resolved());
-  Device device(config.run.threads, config.run.gemm);
+  Device device(o.threads.empty() ? config.run.threads : most_threads(o), config.run.gemm);
   provenance(record.tree(), arguments.argc, arguments.argv,
              {device.backend, device.name.empty() ? cpu_model() : device.name, device.driver, device.kokkos_version,
               device.kokkos_configuration, blas_name(), fft_name(), config.run.gemm, device.threads});
@@ -90,6 +110,12 @@ void options(boost::program_options::options_description& o) {
   o.add_options()("B", text("16"), "batch sizes");
   o.add_options()("T", text("1024"), "lengths");
   o.add_options()("D", text("128"), "widths");
+  o.add_options()("N", po::value<std::string>(), "state sizes: d_state of the variants that have one");
+  o.add_options()("view", po::value<std::string>(), "ways to compute, as `list` names them: conv,scan; of the variants that have them");
+  o.add_options()("threads", po::value<std::string>(), "CPU threads; default: run.threads");
+  o.add_options()("precision", po::value<std::string>(), "of fp32, tf32 (matrix products, CUDA), fp64 (preset double); default: run.gemm");
+  o.add_options()("device", po::value<std::string>(), "of cpu, cuda, hip; a build has one, cases of others are rows that say so");
+  o.add_options()("order-seed", text("1"), "of the shuffled order in which cases run");
   o.add_options()("samples", text("20"), "timed calls of a case");
   o.add_options()("largest-batch", po::bool_switch(), "no timing: the largest batch of a training step that fits, proven by one step");
   o.add_options()("memory-limit", po::value<std::string>(), "of --largest-batch: bytes, or 512M, 20G; default: what is free");

@@ -1,6 +1,7 @@
 // data.cpp - ssmbench data: examples of a task as people read them, statistics, or a whole split in a file.
+#include <ctime>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <numeric>
 
@@ -61,18 +62,30 @@ void expectations(const Task& task, Split split, Index count) {
     std::printf("%-60s %10.5g %10.5g %12.2g%s\n", m.name.c_str(), m.expected, m.mean, m.allowed, m.agrees() ? "" : "  OUTSIDE");
 }
 
-// Positions made a second by one thread: examples again and again for a quarter of a second.
-double rate(const Task& task, const TaskInfo& info, Split split, Index count) {
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  double positions = 0, seconds = 0;
+// Seconds that this thread has computed: what others do to the machine at the same time counts little.
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+struct Rate {
+  double positions, examples;  // a second
+};
+
+// What one thread makes: examples again and again for a quarter of a second.
+Rate rate(const Task& task, const TaskInfo& info, Split split, Index count) {
+  const double begin = thread_seconds();
+  double positions = 0, examples = 0, seconds = 0;
   Example e;
   for (Index i = 0; seconds < .25; i = (i + 1) % count) {
     task.example(split, i, e);
-    positions += static_cast<double>(info.features ? e.features.size() / static_cast<std::size_t>(info.features) : e.tokens.size());
-    if (i % 64 == 63 || i + 1 == count) seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    positions += static_cast<double>(info.features ? e.features.size() / static_cast<std::size_t>(info.features)
+                                                   : e.tokens.size() + e.second.size());
+    examples += 1;
+    if (i % 64 == 63 || i + 1 == count) seconds = thread_seconds() - begin;
   }
-  return positions / seconds;
+  return {positions / seconds, examples / seconds};
 }
 
 void statistics(const Task& task, const TaskInfo& info, Split split, Index count) {
@@ -85,9 +98,8 @@ void statistics(const Task& task, const TaskInfo& info, Split split, Index count
     for (const auto target : e.targets)
       if (target >= 0) ++labels.at(static_cast<std::size_t>(target));
   }
-  const double tokens = rate(task, info, split, count);
-  std::printf("rate    %.3g positions/s, %.3g examples/s on one core\n", tokens,
-              tokens * static_cast<double>(count) / std::max(1.0, std::accumulate(lengths.begin(), lengths.end(), 0.0)));
+  const Rate made = rate(task, info, split, count);
+  std::printf("rate    %.3g positions/s, %.3g examples/s on one core\n", made.positions, made.examples);
   std::sort(lengths.begin(), lengths.end());
   const auto quantile = [&](double q) { return lengths[static_cast<std::size_t>(q * static_cast<double>(lengths.size() - 1))]; };
   std::printf("length  mean %.1f  p5 %.0f  p25 %.0f  p50 %.0f  p75 %.0f  p95 %.0f\n",

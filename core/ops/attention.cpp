@@ -52,6 +52,10 @@ struct Attention final : Op {
     tiled = o.view == "tiled" && dh <= kMaxHead && starts.id < 0;
   }
   const char* name() const override { return "attention"; }
+  std::string slow_because() const override {
+    if (tiled || o.view != "tiled") return {};
+    return starts.id >= 0 ? kSeveralSequences : "heads of " + std::to_string(dh) + " are wider than " + std::to_string(kMaxHead);
+  }
 
   Heads heads() const {
     const Real *X = v(x), *R = rope ? v(rotated) : X;

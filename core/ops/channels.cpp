@@ -1,12 +1,11 @@
 // channels.cpp - channels split off, repeated, and multiplied head by head, in the order BDT that convolutions work in.
 #include "launch.hpp"
 #include "lib/each.hpp"
+#include "lib/turn_gpu.hpp"
 #include "ops.hpp"
 #include "ops/filters.hpp"
 
 namespace ssm::channels_op {
-
-constexpr Index kTile = kOnHost ? 32 : 1;
 
 Tensor bdt(Index B, Index D, Index T) { return shaped({B, D, T}, Order::BDT); }
 
@@ -21,9 +20,18 @@ struct Split final : Op {
   }
   const char* name() const override { return "split_channels"; }
 
+#if defined(SSM_GPU)
+  void give(const char* label, const Run& r, const Real* X, Index first, Index size, Real* part) const {
+    turn_tiles(label, r, x.B(), {X + first, {part, false}, x.T(), size, x.T() * x.D(), x.D(), size * x.T(), x.T()});
+  }
+  void take(const char* label, const Run& r, const Real* part, Index size, Grad dX, Index first) const {
+    turn_tiles(label, r, x.B(), {part, {dX.p + first, dX.add}, size, x.T(), size * x.T(), x.T(), x.T() * x.D(), x.D()});
+  }
+#else
   // f(at of (B,T,C), at of (B,size,T)) for every entry of one part, tile by tile.
   template <class F>
-  void walk(const char* label, const Run& r, Index first, Index size, const F& f) {
+  void walk(const char* label, const Run& r, Index first, Index size, const F& f) const {
+    constexpr Index kTile = 32;
     const Index T = x.T(), C = x.D(), down = (T + kTile - 1) / kTile, across = (size + kTile - 1) / kTile, tiles = down * across;
     launch(
         label, r, x.B() * tiles, KOKKOS_LAMBDA(const Index k) {
@@ -35,23 +43,26 @@ struct Split final : Op {
           }
         });
   }
+  void give(const char* label, const Run& r, const Real* X, Index first, Index size, Real* part) const {
+    walk(
+        label, r, first, size, KOKKOS_LAMBDA(const Index from, const Index at) { part[at] = X[from]; });
+  }
+  void take(const char* label, const Run& r, const Real* part, Index size, Grad dX, Index first) const {
+    walk(
+        label, r, first, size, KOKKOS_LAMBDA(const Index to, const Index at) { dX(to, part[at]); });
+  }
+#endif
   void forward(const Run& r) override {
-    const Real* X = v(x);
     Index first = 0;
     for (const Tensor& part : parts) {
-      Real* to = v(part);
-      walk(
-          "ssm::split_channels", r, first, part.D(), KOKKOS_LAMBDA(const Index from, const Index at) { to[at] = X[from]; });
+      give("ssm::split_channels", r, v(x), first, part.D(), v(part));
       first += part.D();
     }
   }
   void backward(const Run& r) override {
-    const Grad dX = g(x);
     Index first = 0;
     for (const Tensor& part : parts) {
-      const Real* from = d(part);
-      walk(
-          "ssm::split_channels_backward", r, first, part.D(), KOKKOS_LAMBDA(const Index to, const Index at) { dX(to, from[at]); });
+      take("ssm::split_channels_backward", r, d(part), part.D(), g(x), first);
       first += part.D();
     }
   }

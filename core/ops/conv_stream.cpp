@@ -65,7 +65,7 @@ Tensor conv_stream(Net& n, Tensor u, Tensor K, Param skip) { return n.add<conv_s
 
 Tensor long_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view) {
   if (n.mode == Mode::stream) return conv_stream(n, u, K, skip);
-  return fft_conv(n, n.as(u, Order::BDT), K, skip, view == "direct" ? "direct" : "fft");
+  return fft_conv(n, n.as(u, Order::BDT), K, skip, view == "direct" || view == "library" ? view : "fft");
 }
 
 }  // namespace ssm

@@ -137,6 +137,13 @@ struct DeltaRule final : Op {
     y = out(i.v, drop);
   }
   const char* name() const override { return "delta_rule"; }
+  std::string slow_because() const override {
+#if defined(KOKKOS_ENABLE_CUDA)
+    if (!shape.scan && !Walks(shape).fit)
+      return "keys of " + std::to_string(shape.K) + " or values of " + std::to_string(shape.V) + " are too wide for the chip";
+#endif
+    return {};
+  }
 
   Arguments arguments() const {
     Arguments a = shape;

@@ -55,6 +55,12 @@ struct DplrScan final : Op {
     return false;
 #endif
   }
+  std::string slow_because() const override {
+#if defined(SSM_DPLR_ON_LANES)
+    if (!on_lanes()) return std::to_string(M) + " modes are more than the " + std::to_string(kMostModes) + " that a warp holds";
+#endif
+    return {};
+  }
   // Of a head's channels: those of a group leave sums over themselves.
   Index groups() const {
 #if defined(SSM_DPLR_ON_LANES)

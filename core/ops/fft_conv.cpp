@@ -2,11 +2,13 @@
 //
 //   y_t = sum_{q<=t} K0_q u_{t-q}  [ + sum_q K1_q u_{t+1+q} ]  + D u_t        u, y (B,H,T)   K (H,taps) or (2,H,taps)
 //
-// views: "fft" through the door of lib/fft.hpp, "plain" through its plain kernels, "direct" as written, O(T taps).
+// views: "fft" on the chip of a GPU where a row fits (fft_conv_gpu.hpp), else as "library": through the door of lib/fft.hpp; "plain" through its
+// plain kernels; "direct" as written, O(T taps).
 #include "error.hpp"
 #include "lib/each.hpp"
 #include "lib/fft.hpp"
 #include "ops.hpp"
+#include "ops/fft_conv_gpu.hpp"
 
 namespace ssm::fft_conv_op {
 
@@ -90,7 +92,10 @@ struct FftConv final : Op {
     if (u.order != Order::BDT || u.rank != 3) throw std::logic_error("fft_conv takes (B,H,T)");
     if (K.size() != (two_sided ? 2 : 1) * u.D() * taps || taps > u.T()) throw std::logic_error("fft_conv: the kernel does not fit u");
     const ConvShape shape{u.B(), u.D(), u.T(), taps, two_sided};
-    conv = view == "direct" ? std::make_unique<DirectConv>(shape) : view == "plain" ? plain::long_conv(shape) : long_conv(shape);
+    if (view == "direct") conv = std::make_unique<DirectConv>(shape);
+    else if (view == "plain") conv = plain::long_conv(shape);
+    else if (view != "library") conv = chip_conv(shape);
+    if (!conv) conv = long_conv(shape);
     work = scratch(conv->scratch());
   }
   const char* name() const override { return "fft_conv"; }

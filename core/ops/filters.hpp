@@ -36,7 +36,7 @@ Tensor shift_kernel(Net& n, Index d, Index N, const std::string& name);
 
 // One position of a stream through K (H,L): y = sum_q K_q u_{t-q} + D u_t, u of T = 1. Carries the last L inputs: H L + 1 numbers.
 Tensor conv_stream(Net& n, Tensor u, Tensor K, Param skip);
-// fft_conv, or conv_stream where the net is a stream.   u (B,H,T) order BDT
+// fft_conv, or conv_stream where the net is a stream.   u (B,H,T) order BDT; view "direct", "library", else that of "fft"
 Tensor long_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view);
 
 // (B,T,C) -> (B,size,T), order BDT, one per block of channels.

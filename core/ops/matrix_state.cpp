@@ -229,6 +229,16 @@ struct MatrixState final : Op {
     a.of_item = std::max(memory.used, heads * a.Kw() * a.Vw());
   }
   const char* name() const override { return "matrix_state"; }
+  std::string slow_because() const override {
+#if defined(SSM_MATRIX_STATE_ON_TILES)
+    if (!tiled && !shape.scan && n.mode != Mode::stream) {
+      const Index most = most_keys(shape);
+      if (shape.K > most) return "keys of " + std::to_string(shape.K) + " are wider than " + std::to_string(most);
+      return "gates per channel with a step size or a normaliser";
+    }
+#endif
+    return {};
+  }
 
   Arguments arguments() const {
     Arguments a = shape;

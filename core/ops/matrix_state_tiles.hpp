@@ -10,10 +10,11 @@ namespace ssm::matrix_state_op {
 
 constexpr Index kItemsWanted = 1024;  // blocks that a net should have at least, if its heads can be divided
 
+inline Index most_keys(const Arguments& a) { return a.kind == Gate::channel ? 64 : 256; }
+
 // Others, double and other GPUs: the kernels of matrix_state.cpp.
 inline bool takes_tiles(const Arguments& a, bool delta) {
-  if (kDouble || a.scan) return false;
-  return a.kind == Gate::channel ? a.K <= 64 && !delta && !a.normalise : a.K <= 256;
+  return !kDouble && !a.scan && a.K <= most_keys(a) && (a.kind != Gate::channel || (!delta && !a.normalise));
 }
 
 // Parts that the heads of a group are cut into.

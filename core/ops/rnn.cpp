@@ -69,6 +69,14 @@ struct Rnn final : Op {
 #endif
   }
 
+  std::string slow_because() const override {
+#if defined(SSM_RNN_HELD)
+    if (cut()) return kSeveralSequences;
+    if (!held()) return std::to_string(H) + " units are more than the " + std::to_string(kMostHeld) + " whose weights one processor holds";
+#endif
+    return {};
+  }
+
   Sequences sequences() const {
     Sequences s{};
     s.slots = v(slots), s.y = v(y), s.carry = Cell::kOwnCarry ? v(c) : v(y);

@@ -65,6 +65,14 @@ struct SelectiveScan final : Op {
 
   Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
   const char* name() const override { return "selective_scan"; }
+  std::string slow_because() const override {
+#if defined(SSM_SCAN_ON_REGISTERS)
+    if (starts.id >= 0) return kSeveralSequences;
+    if (N > kMostStates)
+      return "a state of " + std::to_string(N) + " is larger than the " + std::to_string(kMostStates) + " that registers hold";
+#endif
+    return {};
+  }
   void forward(const Run& r) override { scan(r, nullptr); }
   void step(const Run& r) override { scan(r, v(h)); }
 

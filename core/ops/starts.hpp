@@ -23,6 +23,7 @@ Tensor cut_gate(Net& n, Tensor gate, Tensor starts, const CutGate& options);
 
 // As in ops.hpp, ops/ssm.hpp, ops/mimo.hpp and ops/rnn.hpp. With starts (absent: id -1) the kernels are those that take one position after
 // the other, and there is no step().
+inline const std::string kSeveralSequences = "several sequences a row go one position after the other";  // for slow_because()
 Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act, Tensor starts);
 Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options, Tensor starts);
 Tensor attention(Net& n, Tensor qkv, const AttentionOptions& options, Tensor starts);

@@ -1,12 +1,10 @@
 // transpose.cpp - moves entries of sequence tensors without arithmetic: BTD <-> BDT, reversal, zeros on padding.
 #include "launch.hpp"
 #include "lib/each.hpp"
+#include "lib/turn_gpu.hpp"
 #include "ops.hpp"
 
 namespace ssm::transpose_op {
-
-// A tile of kTile x kTile entries stays in the first-level cache of a CPU; on a GPU an entry is a thread.
-constexpr Index kTile = kOnHost ? 32 : 1;
 
 struct Transpose final : Op {
   Tensor x, y;
@@ -24,6 +22,10 @@ struct Transpose final : Op {
 
   // to (B,C,R) = from (B,R,C)
   void turn(const char* label, const Run& r, const Real* from, Grad to, Index R, Index C) {
+#if defined(SSM_GPU)
+    turn_tiles(label, r, x.B(), {from, to, R, C, R * C, C, R * C, R});
+#else
+    constexpr Index kTile = 32;  // a tile of kTile x kTile entries stays in the first-level cache of a CPU
     const Index down = (R + kTile - 1) / kTile, across = (C + kTile - 1) / kTile, tiles = down * across;
     launch(
         label, r, x.B() * tiles, KOKKOS_LAMBDA(const Index k) {
@@ -34,6 +36,7 @@ struct Transpose final : Op {
             for (Index i = i0; i < i1; ++i) to((b * C + j) * R + i, from[(b * R + i) * C + j]);
           }
         });
+#endif
   }
   Cost cost() const override {
     const double bytes = 2.0 * sizeof(Real) * static_cast<double>(x.size());

@@ -1,5 +1,6 @@
 #include "train/evaluate.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <numbers>
@@ -14,6 +15,19 @@ struct Tally {
   Index count = 0;
   void add(double value) { sum += value, ++count; }
   double mean() const { return count ? sum / static_cast<double>(count) : 0; }
+};
+
+// How often each label was right and was predicted: what needs no input at all.
+struct Guesses {
+  std::vector<double> labels, predictions;
+  double all = 0;
+  void add(std::int32_t label, double prediction) {
+    ++labels.at(static_cast<std::size_t>(label)), ++predictions.at(static_cast<std::size_t>(prediction)), ++all;
+  }
+  // Accuracy of the most frequent label throughout.
+  double majority() const { return *std::max_element(labels.begin(), labels.end()) / all; }
+  // Accuracy to expect of these predictions where the labels are permuted at random.
+  double permuted() const { return std::inner_product(labels.begin(), labels.end(), predictions.begin(), 0.) / (all * all); }
 };
 
 std::vector<Real> read(const Net& net, Tensor t) {
@@ -32,10 +46,12 @@ Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const Task
 
   Tally loss, metric, sequences;
   std::map<std::string, Tally> slices;
+  const bool real = info.target == Target::regression || info.target == Target::series, accuracy = info.metric == "accuracy" && !real;
+  Guesses guesses;
+  if (accuracy) guesses.labels.resize(static_cast<std::size_t>(info.classes)), guesses.predictions = guesses.labels;
   HostBatch batch;
   std::vector<Index> indices(static_cast<std::size_t>(net.examples));
   const std::size_t axes = info.slices.size(), classes = static_cast<std::size_t>(info.classes);
-  const bool real = info.target == Target::regression || info.target == Target::series;
   for (Index first = 0; first < examples; first += net.examples) {
     for (Index b = 0; b < net.examples; ++b) indices[static_cast<std::size_t>(b)] = std::min(first + b, examples - 1);
     fill(task, info, split, indices, net.T, batch);
@@ -51,6 +67,7 @@ Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const Task
         const double l = static_cast<double>(losses[i]), prediction = static_cast<double>(predictions[i]);
         const double score = info.metric == "bits" ? l / std::numbers::ln2 : real ? prediction : double(prediction == batch.targets[i]);
         loss.add(l);
+        if (accuracy) guesses.add(batch.targets[i], prediction);
         example.add(score);
         if (!batch.marks.empty() && batch.marks[i] >= 0)
           slices[info.marks.name + "=" + info.marks.labels.at(static_cast<std::size_t>(batch.marks[i]))].add(score);
@@ -67,6 +84,7 @@ Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const Task
   Score score{examples, metric.count, loss.mean(), metric.mean(), {}, 0};
   for (const auto& [name, tally] : slices) score.slices[name] = tally.mean();
   if (info.target == Target::positions) score.slices["sequence"] = sequences.mean();
+  if (guesses.all > 0) score.slices["majority"] = guesses.majority(), score.slices["permuted"] = guesses.permuted();
   score.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return score;
 }

@@ -11,7 +11,9 @@ struct Score {
   Index examples = 0, labels = 0;
   double loss = 0;                       // mean over labels
   double metric = 0;                     // accuracy over labels, or mean squared error
-  std::map<std::string, double> slices;  // "<axis>=<label>"; for per-position tasks also "sequence" = all labels of a sequence right
+  std::map<std::string, double> slices;  // "<axis>=<label>"; for per-position tasks also "sequence" = all labels of a sequence right;
+                                         // of accuracies "majority" and "permuted": what the most frequent label, and these predictions
+                                         // under randomly permuted labels, would score
   double seconds = 0;
 };
 

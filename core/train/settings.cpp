@@ -33,6 +33,9 @@ void RunSettings::knobs(Knobs& k) {
   k("graph", graph).note("replay the training step as a device graph, where the backend has graphs");
   k("data", data, {"auto", "host", "device"})
       .note("who makes training batches: threads of the host, or a kernel of the step where the task can");
+  k("cache", cache, {})
+      .any_text()
+      .note("folder of examples made once for all runs: finite sets of host-made tasks (pathfinder, pendulum, ...); empty: none");
   k("threads", threads).range(0, 4096).note("CPU threads; 0: what the environment gives");
   k("loader_threads", loader_threads).range(1, 256).note("threads that make batches ahead of time");
   k("report_every", report_every).range(1, 1e6).note("steps between readings of the loss");

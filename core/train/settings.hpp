@@ -19,7 +19,7 @@ struct TrainSettings {
 };
 
 struct RunSettings {
-  std::string out = "results", gemm = "fp32", data = "auto", recompute = "none";
+  std::string out = "results", gemm = "fp32", data = "auto", recompute = "none", cache;
   int threads = 0, loader_threads = 1, report_every = 10, checkpoint_every = 500;
   bool resume = true, check = true, quiet = false, profile = false, graph = true;
   void knobs(Knobs& k);

@@ -243,6 +243,10 @@ Outcome Trainer::run() {
   const bool resumed = config_.run.resume && restore();
   if (resumed) progress_.say("resumed at step " + std::to_string(now_.step));
   progress_.say("training data: " + data_path_);
+  if (const std::string slow = train_->net.slow_ops(); !slow.empty()) {
+    progress_.say("plain kernels, far slower than they could be: " + slow);
+    record_.tree().set("/timing", "slow_ops", slow);
+  }
   if (!maker_)
     batches_ = std::make_unique<Prefetcher>(
         training_batches(*config_.task, static_cast<std::uint64_t>(config_.seed.data), config_.train.batch, train_->T),

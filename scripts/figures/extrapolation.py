@@ -14,8 +14,9 @@ KINDS = ("train", "eval")
 
 
 def points(runs):
-    """By task: (label, mark) -> length -> scores; label -> length -> published value; the lengths trained on."""
-    scores, published, trained = {}, {}, {}
+    """By task: (label, mark) -> length -> scores; label -> length -> published value; the lengths trained on. Sources
+    of what is published."""
+    scores, published, trained, sources = {}, {}, {}, {}
     names = {r.run_id: (s.label, s.mark) for s in group([r for r in runs if r.kind == "train"]) for r in s.runs}
     for run in runs:
         length = run.config.get(f"{run.task_name}.length")
@@ -30,11 +31,12 @@ def points(runs):
         for r in run.references:
             if r.kind == "published":
                 published.setdefault(run.task_name, {}).setdefault(r.label, {})[int(length)] = r.value
-    return scores, published, trained
+                sources[r.source] = None
+    return scores, published, trained, list(sources)
 
 
 def figure(runs):
-    scores, published, trained = points(runs)
+    scores, published, trained, sources = points(runs)
     tasks = [t for t, named in scores.items() if any(len(lengths) > 1 for lengths in named.values())]
     if not tasks:
         return None
@@ -64,4 +66,5 @@ def figure(runs):
         ax.set_ylabel("accuracy (%)")
         ax.set_title(task if len(tasks) > 1 else "")
     curves.legend(canvas)
+    curves.footnote(canvas, [f"Dotted: published ({'; '.join(sources)})."] if sources else [])
     return canvas

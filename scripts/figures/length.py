@@ -21,28 +21,28 @@ SHOWN = {
 }
 
 
-def line(ax, mine, width, values, low=None, high=None):
-    colour, marker = style.mark(mine[0].variant)
+def line(ax, mine, mark, width, values, low=None, high=None):
+    colour, marker, dash = mark
     x = [c.T for c in mine]
-    ax.plot(x, values, marker=marker, color=colour, label=mine[0].variant, linewidth=width, markersize=3 * width)
+    ax.plot(x, values, dash, marker=marker, color=colour, label=mine[0].label, linewidth=width, markersize=3 * width)
     if low:
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def cross(ax, by_variant, height):
+def cross(ax, by_label, height):
     """Marks where the others cross attention, or whoever is fastest at first; names the lengths. height: what is drawn
     of a case."""
-    first = min(c.T for mine in by_variant.values() for c in mine)
-    start = {v: mine[0].rate for v, mine in by_variant.items() if first == mine[0].T}
-    base = "attention" if "attention" in by_variant else max(start, key=start.get)
+    first = min(c.T for mine in by_label.values() for c in mine)
+    start = {v: mine[0].rate for v, mine in by_label.items() if first == mine[0].T}
+    base = "attention" if "attention" in by_label else max(start, key=start.get)
     said = []
-    for variant, mine in by_variant.items():
-        common = sorted({c.T for c in mine} & {c.T for c in by_variant[base]})
-        rates = [np.array([height(c) for c in who if c.T in common]) for who in (mine, by_variant[base])]
-        for x, y in cases.crossings(np.array(common, float), *rates) if variant != base else ():
+    for label, mine in by_label.items():
+        common = sorted({c.T for c in mine} & {c.T for c in by_label[base]})
+        rates = [np.array([height(c) for c in who if c.T in common]) for who in (mine, by_label[base])]
+        for x, y in cases.crossings(np.array(common, float), *rates) if label != base else ():
             ax.plot([x], [y], "x", ms=9, mew=1.8, color=style.INK, zorder=5)
-            said.append((x, variant))
-    lengths = ", ".join(f"{variant} {x:.0f}" for x, variant in sorted(said))
+            said.append((x, label))
+    lengths = ", ".join(f"{label} {x:.0f}" for x, label in sorted(said))
     return f"crossings with {base} at T of about: {lengths}." if said else f"no mixer crosses {base}."
 
 
@@ -50,14 +50,23 @@ def name(length):
     return f"{length // 1024}k" if length % 1024 == 0 else str(length)
 
 
-def gone(lost, device, mode):
-    """One text per reason: which points it took away."""
-    by_reason = {}
-    for m in sorted(lost, key=lambda m: (m.variant, m.T)):
-        if (m.device, m.mode) == (device, mode):
-            by_reason.setdefault(m.reason, {}).setdefault(m.variant, []).append(name(m.T))
-    points = {why: "; ".join(f"{v} at {', '.join(at)}" for v, at in who.items()) for why, who in by_reason.items()}
-    return [f"No point for {which}: {why}." for why, which in points.items()]
+def gone(lost, timed, lengths):
+    """One text per reason: which points it took away; the lengths where these are not all."""
+    by_reason, out = {}, []
+    for m in lost:
+        by_reason.setdefault(m.reason, {}).setdefault(m.variant, []).append(m)
+    for why, who in by_reason.items():
+        said = []
+        for variant, mine in sorted(who.items()):
+            every = [*(m for m in lost if m.variant == variant), *(c for c in timed if c.variant == variant)]
+            part = [{getattr(m, axis) for m in mine} for axis in ("view", "N", "T")]
+            whole = [{getattr(m, axis) for m in every} for axis in ("view", "N")] + [set(lengths)]
+            view, n, at = (", ".join(map(str, sorted(p))) if p != w else "" for p, w in zip(part, whole, strict=True))
+            view = "" if why.startswith("view ") else view
+            at = ", ".join(name(t) for t in sorted(part[2])) if at else ""
+            said.append(" ".join(filter(None, [variant, view, n and f"N {n}", at and f"at {at}"])))
+        out.append(f"No point for {'; '.join(said)}: {why}.")
+    return sorted(out)
 
 
 def dress(ax, label, first, lengths):
@@ -79,24 +88,25 @@ def figure(runs):
              for mode, mine in cases.panels([c for c in timed if c.device == d], "T").items()}  # fmt: skip
     if not found:
         return None
-    crowded = len({c.variant for mine in found.values() for c in mine}) > 8
+    crowded = len({c.label for mine in found.values() for c in mine}) > 8
     canvas, notes = style.figure(7.6, 0.8 + (4.4 if crowded else 2.9) * len(found)), []
     for axes, ((device, mode), mine) in zip(canvas.subplots(len(found), 2, squeeze=False), found.items(), strict=True):
-        by_variant = {v: [c for c in mine if c.variant == v] for v in dict.fromkeys(c.variant for c in mine)}
-        widths = np.linspace(2.6, 1.3, len(by_variant))  # later lines are thinner: two that coincide are both seen
-        label, height = SHOWN["step" if mine[0].level == "step" else "mixer"]
-        for variant, width in zip(sorted(by_variant), widths, strict=True):
-            each = by_variant[variant]
+        by_label = {v: [c for c in mine if c.label == v] for v in sorted({c.label for c in mine})}
+        marks = cases.line_marks(mine)
+        widths = np.linspace(2.6, 1.3, len(by_label))  # later lines are thinner: two that coincide are both seen
+        what, height = SHOWN["step" if mine[0].level == "step" else "mixer"]
+        for (label, each), width in zip(by_label.items(), widths, strict=True):
             quartiles = [[height(c, q) for c in each] for q in (25, 75)]
-            line(axes[0], each, width, [height(c) for c in each], *quartiles)
-            line(axes[1], each, width, [c.memory / MIB for c in each])
+            line(axes[0], each, marks[label], width, [height(c) for c in each], *quartiles)
+            line(axes[1], each, marks[label], width, [c.memory / MIB for c in each])
         shape, lengths = mine[0], sorted({c.T for c in mine})
         rows = f"B {shape.B}" if len({c.B for c in mine}) == 1 else f"B T {shape.tokens:.0f}"
         where = f"{device}: " if len(devices) > 1 else ""
-        dress(axes[0], label, f"{where}{cases.MODES[mode]}, {rows}, D {shape.D}, threads {shape.threads}", lengths)
+        dress(axes[0], what, f"{where}{cases.MODES[mode]}, {rows}, D {shape.D}, threads {shape.threads}", lengths)
         dress(axes[1], "memory (MiB)", "", lengths)
-        notes.append(f"{where}{cases.MODES[mode].capitalize()}: {cross(axes[0], by_variant, height)}")
-        notes += [where + text for text in gone(lost, device, mode)]
+        notes.append(f"{where}{cases.MODES[mode].capitalize()}: {cross(axes[0], by_label, height)}")
+        here = [[c for c in every if (c.device, c.mode) == (device, mode)] for every in (lost, timed)]
+        notes += [where + text for text in gone(*here, lengths)]
     curves.legend(canvas)
     curves.footnote(canvas, notes)
     return canvas

@@ -74,5 +74,6 @@ def figure(runs):
         curves.reference_lines(ax, mine, sources)
     curves.legend(canvas)
     notes = ["; ".join(f"[{i + 1}]\u00a0{s}" for i, s in enumerate(sources)) + "."] if sources else []
+    notes += ["Hollow: the state grows with the length; here at that of the task."] if growing else []
     curves.footnote(canvas, notes + ([f"Without a place here: {missing}."] if missing else []))
     return canvas

@@ -17,9 +17,8 @@ def figure(runs):
     if not series:
         return None
     names = [n for n in dict.fromkeys(n for s in series for n in s.runs[-1].last_slices())]
-    table = (
-        np.array([[np.nanmean([r.last_slices().get(n, np.nan) for r in s.runs]) for n in names] for s in series]) * 100
-    )
+    each = [[[r.last_slices()[n] for r in s.runs if n in r.last_slices()] for n in names] for s in series]
+    table = 100 * np.array([[np.mean(values) if values else np.nan for values in row] for row in each])
     canvas = style.figure(max(7.6, 1.6 + 0.42 * len(names)), 1.5 + 0.42 * len(series))
     ax = canvas.subplots()
     ax.imshow(table, aspect="auto", cmap="cividis", vmin=0, vmax=100)

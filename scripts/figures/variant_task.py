@@ -37,17 +37,21 @@ def figure(runs):
     series = [s for s in group(runs) if score(s)]
     if not series:
         return None
-    series.sort(key=lambda s: -score(s).value)
+    series.sort(key=lambda s: score(s).value * (-1 if s.runs[0].metric == "accuracy" else 1))
     labels, tasks = list(dict.fromkeys(s.label for s in series)), sorted({s.task for s in series})
     stated = {t: bounds(next(s for s in series if s.task == t).runs[0]) for t in tasks}
     rows = [what for what in ("ceiling", "floor", "published") if any(what in found for found in stated.values())]
-    canvas = style.figure(max(4.6, 2.2 + 1.7 * len(tasks)), 0.7 + 0.36 * (len(labels) + len(rows)))
+    room = max(1.0, 0.5 + 0.045 * max(map(len, labels)))  # of the labels, in columns
+    canvas = style.figure(max(4.6, 0.5 + 1.7 * (len(tasks) + room)), 0.7 + 0.36 * (len(labels) + len(rows)))
     ax = canvas.subplots()
     ax.set_axis_off()
-    ax.set_xlim(-1, len(tasks) - 0.5)
-    ax.set_ylim(len(labels) + len(rows) - 0.4, -1.2)
+    ax.set_xlim(-room, len(tasks) - 0.5)
+    ax.set_ylim(len(labels) + len(rows) - 0.4, -1.3)
     for j, task in enumerate(tasks):
-        ax.text(j, -0.9, task, ha="center", va="center", fontweight="bold")
+        metric = next(s for s in series if s.task == task).runs[0].metric
+        ax.text(j, -1.0, task, ha="center", va="center", fontweight="bold")
+        ax.text(j, -0.68, "accuracy, %" if metric == "accuracy" else metric, ha="center", va="center", fontsize=7.5,
+                color=style.FAINT)  # fmt: skip
     best = {}
     for t in tasks:
         better = max if next(s for s in series if s.task == t).runs[0].metric == "accuracy" else min
@@ -55,8 +59,8 @@ def figure(runs):
     for i, label in enumerate(labels):
         ax.axhline(i - 0.5, color=style.GRID, linewidth=0.8)
         colour, marker = style.mark(next(s.mark for s in series if s.label == label))
-        ax.plot([-0.97], [i], marker, color=colour, ms=7)
-        ax.text(-0.88, i, label, ha="left", va="center")
+        ax.plot([0.03 - room], [i], marker, color=colour, ms=7)
+        ax.text(0.12 - room, i, label, ha="left", va="center")
         for j, task in enumerate(tasks):
             one = next((s for s in series if s.label == label and s.task == task), None)
             if one is None:
@@ -72,7 +76,9 @@ def figure(runs):
                 ax.text(j, i + 0.33, text, ha="center", va="center", fontsize=6, color=style.FAINT)
     for i, what in enumerate(rows, len(labels)):
         ax.axhline(i - 0.5, color=style.GRID, linewidth=0.8)
-        ax.text(-0.88, i, {"published": "best published"}.get(what, what), ha="left", va="center", color=style.FAINT)
+        ax.text(
+            0.12 - room, i, {"published": "best published"}.get(what, what), ha="left", va="center", color=style.FAINT
+        )
         for j, task in enumerate(tasks):
             percent = 100 if next(s for s in series if s.task == task).runs[0].metric == "accuracy" else 1
             value = stated[task].get(what)

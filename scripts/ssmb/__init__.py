@@ -17,7 +17,8 @@ cases    what bench timed, for the figures
 export   results as CSV and Parquet
 weights  checkpoints and safetensors
 words    numbers as people read them
-style    colours, markers, axes
+marks    colours and markers of variants
+style    ink, axes, ticks
 figures  discovery and saving of scripts/figures/*.py
 curves   accuracy curves with the task's reference lines
 bars     one horizontal bar per variant

@@ -1,4 +1,6 @@
-"""The report's table of what `ssmbench bench` timed."""
+"""The report's tables of what `ssmbench bench` timed, and of what it could not."""
+
+import html
 
 import numpy as np
 
@@ -6,26 +8,42 @@ from .results import Run
 from .tables import MIB, Cell, number, table
 from .words import short
 
+COLUMNS = ["what", "pass", "B", "T", "D", "N", "view", "threads", "precision", "median, ms", "quartiles, ms"]
+COLUMNS += ["tokens per second", "measured memory, MiB", "state"]
 
-def _row(run: Run, i: int) -> list[Cell]:
-    case = {name: column[i] for name, column in run.bench.items()}
-    timing = run.timing.get(str(case["case"]))
-    seconds = np.asarray(timing["seconds"]) if timing else np.array([np.nan])
-    low, middle, high = np.percentile(1e3 * seconds, [25, 50, 75])
+
+def _row(run: Run, case: dict) -> list[Cell]:
+    low, middle, high = np.percentile(1e3 * np.asarray(run.timing[str(case["case"])]["seconds"]), [25, 50, 75])
     rate = case["tokens"] / middle * 1e3
     text = f"{low:.3g} – {high:.3g}"
-    row = [Cell(f"{case['level']} {case['variant']}"), Cell(str(case["mode"]).replace("_", " + "))]
+    mode = str(case["mode"]).replace("_", " + ")
+    row = [Cell(f"{case['level']} {case['variant']}"), Cell(mode, mode, f"<span class=keep>{mode}</span>")]
     row += [number(int(case[axis]), str(case[axis])) for axis in ("B", "T", "D")]
-    row.append(number(int(run.meta.get("threads", 0)), str(run.meta.get("threads", "?"))))
-    row.append(number(middle, f"{middle:.3g}" if timing else "–"))
-    row.append(Cell(text if timing else "–", low, f"<span class=keep>{text}</span>" if timing else ""))
-    row.append(number(rate, short(rate)))
-    row.append(number(float(case["high_water"]), f"{case['high_water'] / MIB:.1f}"))
-    return [*row, Cell(": ".join(filter(None, (str(case["state"]), str(case["reason"])))))]
+    n, threads = int(case.get("N", -1)), int(case.get("threads", run.meta.get("threads", 0)))
+    row += [number(n, str(n) if n > 0 else "–"), Cell(str(case.get("view", "")) or "–"), number(threads, str(threads))]
+    row.append(Cell(str(case.get("precision", run.config.get("run.gemm", "?")))))
+    row += [number(middle, f"{middle:.3g}"), Cell(text, low, f"<span class=keep>{text}</span>")]
+    row += [number(rate, short(rate)), number(float(case["high_water"]), f"{case['high_water'] / MIB:.1f}")]
+    state, reason = str(case["state"]), str(case["reason"])
+    wide = f"<div class=wide>{html.escape(state)}: {html.escape(reason)}</div>" if reason else ""
+    return [*row, Cell(state, state, wide)]
 
 
 def all_tables(runs: list[Run]) -> str:
-    """Every case of every bench file; ops are in the figures only. Empty when nothing was timed."""
-    rows = [_row(r, i) for r in runs if r.bench for i in range(len(r.bench["case"])) if r.bench["level"][i] != "op"]
-    columns = ["what", "pass", "B", "T", "D", "threads", "median, ms", "quartiles, ms", "tokens per second"]
-    return table([*columns, "measured memory, MiB", "state"], rows) if rows else ""
+    """Every case of every bench file that was timed; ops are in the figures only. Behind it the reasons of those that
+    were not. Empty without a bench file."""
+    rows, lost = [], {}
+    for run in runs:
+        for i in range(len(run.bench.get("case", ()))):
+            case = {name: column[i] for name, column in run.bench.items()}
+            if str(case["case"]) in run.timing:
+                rows += [_row(run, case)] if case["level"] != "op" else []
+            elif case["state"] in ("skipped", "failed"):
+                lost.setdefault((str(case["state"]), str(case["reason"])), []).append(str(case["variant"]))
+    out = table(COLUMNS, rows) if rows else ""
+    if lost:
+        columns = ["state", "reason", "cases", "variants"]
+        said = [[Cell(state), Cell(reason), number(len(who), str(len(who))), Cell(", ".join(sorted(set(who))))]
+                for (state, reason), who in lost.items()]  # fmt: skip
+        out += table(columns, said, "Cases without a time, and why")
+    return out

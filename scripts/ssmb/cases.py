@@ -1,11 +1,13 @@
 """What `ssmbench bench` timed, one record per case, for the figures of speed and memory."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from . import marks
 from .results import Run
+from .series import SAME_MARK
 
 MODES = {"forward": "forward", "forward_backward": "forward + backward", "decode": "decode", "train": "training step"}
 
@@ -26,6 +28,9 @@ class Case:
     seconds: np.ndarray  # samples, each of one call
     part: str = ""  # op level: <nn>.<op>.<pass>
     device: str = ""  # with the precision of matrix products, where that is not fp32
+    N: int = -1  # d_state; -1: the variant has none, or the file does not say
+    view: str = ""
+    label: str = ""  # of its line: see named
 
     @property
     def median(self) -> float:
@@ -48,23 +53,28 @@ def cases(runs: list[Run], levels=("mixer", "step")) -> list[Case]:
     return out
 
 
-def _device(run: Run) -> str:
-    gemm = str(run.config.get("run.gemm", "fp32"))
-    return run.device if gemm == "fp32" else f"{run.device}, {gemm}"
+def _device(run: Run, row: dict) -> str:
+    precision = str(row.get("precision", run.config.get("run.gemm", "fp32")))
+    return run.device if precision != "tf32" else f"{run.device}, {precision}"
+
+
+def _setting(row: dict) -> tuple[int, str]:
+    return int(row.get("N", -1)), str(row.get("view", ""))
 
 
 def _timed(run: Run, row: dict) -> Iterable[Case]:
-    name, threads = str(row["case"]), int(run.meta.get("threads", 0))
+    name, threads = str(row["case"]), int(row.get("threads", run.meta.get("threads", 0)))
     common = [str(row["level"]), str(row["variant"]), str(row["mode"])]
     common += [int(row["B"]), int(row["T"]), int(row["D"]), threads, float(row["tokens"])]
+    device, setting = _device(run, row), _setting(row)
     for phase, timing in run.timing.items():
         seconds = np.asarray(timing["seconds"], dtype=float)
         if phase == name:
             work = float(row["flops"]), float(row["bytes"]), float(row["high_water"])
-            yield Case(*common, *work, seconds, device=_device(run))
+            yield Case(*common, *work, seconds, "", device, *setting)
         elif phase.startswith(name + ".") and row["level"] == "op" and "flops" in timing:
             part = phase.removeprefix(name + ".")
-            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part, _device(run))
+            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part, device, *setting)
 
 
 @dataclass
@@ -75,19 +85,58 @@ class Missing:
     mode: str
     T: int
     device: str
+    N: int
+    view: str
     reason: str
 
 
 def missing(runs: list[Run], levels=("mixer", "step")) -> list[Missing]:
     """Those for which there is no time in any of the runs."""
-    timed = {(c.variant, c.mode, c.T, c.device) for c in cases(runs, levels)}
+    timed = {(c.variant, c.mode, c.T, c.device, c.N, c.view) for c in cases(runs, levels)}
     out = {}
     for run in runs:
         for i in range(len(run.bench.get("reason", ()))):
             row = {name: column[i] for name, column in run.bench.items()}
-            key = str(row["variant"]), str(row["mode"]), int(row["T"]), _device(run)
+            key = str(row["variant"]), str(row["mode"]), int(row["T"]), _device(run, row), *_setting(row)
             if row["level"] in levels and row["state"] in ("skipped", "failed") and key not in timed:
                 out[key] = Missing(*key, str(row["reason"]))
+    return list(out.values())
+
+
+def named(found: list[Case]) -> None:
+    """Labels: the variant, and its view and N where it has several of them here."""
+    for c in found:
+        mine = [o for o in found if o.variant == c.variant]
+        said = [c.view] if len({o.view for o in mine}) > 1 else []
+        said += [f"N {c.N}"] if len({o.N for o in mine}) > 1 else []
+        c.label = " ".join([c.variant, *filter(None, said)])
+
+
+def line_marks(found: list[Case]) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and dash by label: few lines of a variant share its colour, many have each their own."""
+    out, labels = {}, {}
+    for c in sorted(found, key=lambda c: c.label):
+        labels.setdefault(c.variant, {})[c.label] = None
+    for variant, mine in labels.items():
+        for i, label in enumerate(mine):
+            colour, marker = marks.mark(variant if len(mine) < SAME_MARK else label)
+            free = [m for m in marks.FREE if m not in {mark[:2] for mark in out.values()}]
+            if len(mine) >= SAME_MARK and (colour, marker) not in free:
+                colour, marker = free[0] if free else (colour, marker)
+            out[label] = colour, marker, ("-", "--", "-.", ":")[i % 4]
+    return out
+
+
+def pooled(found: list[Case]) -> list[Case]:
+    """Cases that several files have timed, as one: with the samples of all."""
+    out = {}
+    for c in found:
+        same = replace(c, seconds=None, memory=0.0)
+        key = tuple(getattr(same, f.name) for f in fields(same))
+        if key in out:
+            out[key].seconds = np.concatenate([out[key].seconds, c.seconds])
+        else:
+            out[key] = replace(c)
     return list(out.values())
 
 
@@ -109,11 +158,12 @@ def widest(found: list[Case], axis: str) -> list[Case]:
 
 def panels(found: list[Case], axis: str) -> dict[str, list[Case]]:
     """By mode, in the order of MODES: the cases to draw against axis; modes with one value of it are left out."""
-    out = {}
+    out, found = {}, pooled(found)
     for mode in MODES:
         mine = [c for c in found if c.mode == mode]
         mine = widest(mine, axis) if mine else []
         if len({getattr(c, axis) for c in mine}) > 1:
+            named(mine)
             out[mode] = mine
     return out
 

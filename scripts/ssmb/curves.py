@@ -121,6 +121,7 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
     canvas, panels = _canvas(tasks, 4.1)
     notes = [_seeds(series)]
     for ax, task in zip(panels, tasks, strict=True):
+        of = f"{task}: " if len(tasks) > 1 else ""
         mine = [s for s in series if s.task == task]
         references = {(r.kind, r.label): r for s in mine for run in s.runs for r in run.references}
         percent = 100 if mine[0].runs[0].metric == "accuracy" else 1
@@ -148,11 +149,11 @@ def accuracy(runs: list[Run], x: str) -> Figure | None:
             sources = list(dict.fromkeys(r.source for r in drawn if r.source))
             reference_lines(ax, drawn, sources)
             ax.grid(False, axis="y")
-            notes.append("; ".join(f"[{i + 1}]\u00a0{s}" for i, s in enumerate(sources)) + ".")
+            notes.append(of + "; ".join(f"[{i + 1}]\u00a0{s}" for i, s in enumerate(sources)) + ".")
             if any(r.kind == "published" for r in drawn):
-                notes.append("Black marks at the right edge: published results, trained to the end.")
+                notes.append(of + "Black marks at the right edge: published results, trained to the end.")
             if out:
-                notes.append("Above the axis: " + ", ".join(f"{r.label} {r.value * 100:.1f}" for r in out) + ".")
+                notes.append(of + "Above the axis: " + ", ".join(f"{r.label} {r.value * 100:.1f}" for r in out) + ".")
     legend(canvas)
     footnote(canvas, notes)
     return canvas

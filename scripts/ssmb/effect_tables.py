@@ -23,9 +23,7 @@ def _said(value: float, scale: float, sign: str) -> str:
 def _interval(low: float, high: float, scale: float, sign: str = "") -> Cell:
     if low != low:
         return Cell("–", "")
-    text = (
-        f"{low * scale:{sign}.1f} – {high * scale:{sign}.1f}" if scale == 100 else f"{low:{sign}.3g} – {high:{sign}.3g}"
-    )
+    text = f"{_said(low, scale, sign)} to {_said(high, scale, sign)}"
     return Cell(text, low, f"<span class=keep>{text}</span>")
 
 

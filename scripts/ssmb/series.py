@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from . import marks
 from .program import text
 from .results import Run
 
@@ -80,7 +81,19 @@ def group(runs: list[Run]) -> list[Series]:
                 said.append(f"{k.removeprefix(one.mixer + '.')}={text(mine[k])}")
         one.label = " ".join([one.mixer, *said])
         one.mark = one.label if len(others) >= SAME_MARK else one.mixer
+    told_apart(series)
     return series
+
+
+def told_apart(series: list[Series]) -> None:
+    """Settings whose marks come from their labels: another where two would look alike."""
+    taken = {marks.mark(s.mark) for s in series if s.mark == s.mixer}
+    for one in series:
+        for attempt in range(len(marks.FREE)) if one.mark != one.mixer else ():
+            one.mark = f"{one.label}{' ' * attempt}"
+            if marks.mark(one.mark) not in taken:
+                break
+        taken.add(marks.mark(one.mark))
 
 
 def score(series: Series) -> Score | None:
@@ -90,7 +103,9 @@ def score(series: Series) -> Score | None:
         return None
     values = [float(row["metric"]) for row in finals]
     if len(values) > 1:
-        return Score(*mean_interval(values), f"{len(values)} seeds")
+        mean, low, high = mean_interval(values)
+        share = series.runs[0].metric == "accuracy"
+        return Score(mean, *((max(low, 0.0), min(high, 1.0)) if share else (low, high)), f"{len(values)} seeds")
     examples = float(finals[0].get("examples", 0))
     if examples > 0 and series.runs[0].metric == "accuracy":
         return Score(values[0], *wilson(values[0], examples), f"{examples:.0f} examples")

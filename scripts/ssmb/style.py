@@ -1,33 +1,14 @@
-"""Marks and axes. Okabe and Ito's colours, safe for colour-blind readers; colour is never a variant's only mark."""
-
-import hashlib
+"""The look of figures: ink, axes, ticks. The marks of variants are in marks.py, which needs no matplotlib."""
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from .marks import VERMILLION as VERMILLION
+from .marks import mark as mark
+
 # The report replaces these four by the colours of its page, light or dark.
 INK, FAINT, GRID, PAPER = "#1b1b1f", "#6b6b75", "#d9d9e0", "#fdfdfe"
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<", ">")
-# The variants of most figures get marks that differ as much as possible; any other name gets its own by hash.
-FIXED = {
-    "s4d": (BLUE, "o"),
-    "s4": (SKY, "s"),
-    "mamba": (VERMILLION, "^"),
-    "attention": (GREEN, "D"),
-    "cnn": (PURPLE, "v"),
-    "s5": (ORANGE, "P"),
-}
-
-
-def mark(mixer: str) -> tuple[str, str]:
-    """(colour, marker) of a variant: the same in every figure, on every machine."""
-    if mixer in FIXED:
-        return FIXED[mixer]
-    free = [(c, m) for m in MARKERS for c in COLOURS if (c, m) not in FIXED.values()]
-    return free[int.from_bytes(hashlib.sha256(mixer.encode()).digest()[:4], "big") % len(free)]
 
 
 def figure(width: float = 7.6, height: float = 4.4) -> Figure:

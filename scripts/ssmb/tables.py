@@ -94,6 +94,9 @@ def name_cell(series: Series) -> Cell:
     return Cell(series.label, series.label, f"{swatch(series.mark)} {html.escape(series.label)}")
 
 
+GUESSES = ("majority", "permuted")  # columns of /eval
+
+
 def energy(run: Run) -> float:
     """Joules of training per million tokens; NaN where they were not counted."""
     tokens = run.total("tokens_real")
@@ -160,6 +163,15 @@ def remarks(series: list[Series]) -> list[str]:
     uncounted = sorted({str(r.energy.get("reason", "")) for s in series for r in s.runs} - {""})
     if uncounted:
         said.append(f"Energy was not counted: {'; '.join(uncounted)}.")
+    cheap = {name: [float(r.last_eval().get(name, "nan")) for s in series for r in s.runs] for name in GUESSES}
+    found = {name: [v for v in values if v == v] for name, values in cheap.items()}
+    if all(found.values()):
+        spans = {name: sorted({f"{100 * min(v):.1f}", f"{100 * max(v):.1f}"}, key=float) for name, v in found.items()}
+        said.append(
+            f"Without reading the input: the most frequent label of the test examples scores "
+            f"{' to '.join(spans['majority'])} %; these predictions score {' to '.join(spans['permuted'])} % "
+            "where the labels are permuted at random."
+        )
     if any(r.kind in ("floor", "ladder") for s in series for r in s.runs[0].references):
         said.append("Level reached: the highest reference line that the lower end of the interval passes.")
     return said
