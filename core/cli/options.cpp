@@ -32,10 +32,12 @@ std::vector<KnownKey> known_keys() {
 
 namespace {
 
-po::options_description key_options() {
+// A short form that the command has as an option of its own is that option: --view of bench is a list.
+po::options_description key_options(const po::options_description& own) {
   po::options_description keys("Keys");
   const auto text = [] { return po::value<std::string>(); };
-  for (const char* name : {"task", "variant", "depth", "layers", "seed", "view"}) keys.add_options()(name, text());
+  for (const char* name : {"task", "variant", "depth", "layers", "seed", "view"})
+    if (!own.find_nothrow(name, false)) keys.add_options()(name, text());
   for (const KnownKey& key : known_keys()) keys.add_options()(key.name.c_str(), text());
   return keys;
 }
@@ -100,7 +102,7 @@ void read_config(const std::string& path, const po::options_description& keys, K
 
 Arguments parse_arguments(const Command& command, int argc, const char* const* argv) {
   const po::options_description own = own_options(command);
-  const po::options_description keys = command.takes_keys ? key_options() : po::options_description();
+  const po::options_description keys = command.takes_keys ? key_options(own) : po::options_description();
   po::options_description all;
   all.add(own).add(keys);
 
