@@ -151,6 +151,7 @@ class Bench {
     }
     if (energy_.readable() && c.level != "op") out.joules = joules_of(*rig, r, usual);
     out.high_water = watched().peak - before, out.path = c.level == "op" ? "eager: op by op" : rig->replay.path();
+    if (!rig->slow.empty()) out.path += "; plain kernels: " + rig->slow;
     for (const auto& [part, samples] : out.seconds)
       if (c.level != "op" && quartiles(samples).unstable()) out.state = "unstable", out.reason = spread(samples);
     if (out.state == "unstable") state.SetLabel("UNSTABLE: " + out.reason);

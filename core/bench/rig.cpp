@@ -69,6 +69,7 @@ struct MixerRig : Rig {
     state = state_memory.as<StepState>();
     const std::vector<std::int32_t> all(static_cast<std::size_t>(c.B), static_cast<std::int32_t>(T));
     copy_in(lengths.as<void>(), all.data(), lengths.bytes());
+    slow = net->slow_ops();
     net->batch.lengths = lengths.as<std::int32_t>();
     put(net->value(x), test_values("x", x.size()));
     if (mode == Mode::train) put(net->grad(y), test_values("dy", y.size()));
@@ -144,6 +145,7 @@ struct StepRig final : Rig {
     state = optimizer->state();
     tokens = c.B * c.T;
     work = declared(net->net, true);
+    slow = net->net.slow_ops();
 
     batch.B = batch.rows = c.B;
     batch.T = c.T;

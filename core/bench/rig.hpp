@@ -31,6 +31,7 @@ struct Rig {
   Index tokens = 0;         // positions one pass covers
   Index planned_bytes = 0;  // parameters and everything the net allocates
   Work work;                // declared by the ops, for one pass
+  std::string slow;         // Net::slow_ops()
 };
 
 // Throws Unsupported with the reason when the case cannot run here (does not stream, does not fit), BadInput for keys that do not fit.
