@@ -264,8 +264,11 @@ TEST(Bench, QuartilesAndTheClock) {
 TEST(Bench, CeilingsHaveARate) {
   for (const Ceiling& c : measure_ceilings(test_device(), 2)) {
     EXPECT_EQ(c.seconds.size(), 2u) << c.name;
-    if (c.name == "timer") EXPECT_LT(c.best_rate(), 1.01) << "work of a known duration took less";
-    else EXPECT_GT(c.best_rate(), 1e6) << c.name;
+    if (c.name == "timer") {
+      EXPECT_LT(c.best_rate(), 1.01) << "work of a known duration took less";
+    } else {
+      EXPECT_GT(c.best_rate(), 1e6) << c.name;
+    }
   }
 }
 
