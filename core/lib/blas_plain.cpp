@@ -60,7 +60,7 @@ void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index 
       "ssm::add_parts", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
         const Index first = k * W;
         const int width = static_cast<int>(count - first < W ? count - first : W);
-        Real sum[W];
+        Real sum[W] = {};
         for (int l = 0; l < width; ++l) sum[l] = part[first + l];
         for (Index p = 1; p < parts; ++p)
           for (int l = 0; l < width; ++l) sum[l] += part[p * stride + first + l];

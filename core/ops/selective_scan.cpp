@@ -141,7 +141,7 @@ struct SelectiveScan final : Op {
     launch(
         "ssm::selective_scan_sum", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
           const Index first = k * W, width = count - first < W ? count - first : W;
-          Real sum[W];
+          Real sum[W] = {};
           for (Index j = 0; j < width; ++j) sum[j] = from[first + j];
           for (Index block = 1; block < blocks; ++block)
             for (Index j = 0; j < width; ++j) sum[j] += from[block * count + first + j];
