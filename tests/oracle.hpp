@@ -68,7 +68,9 @@ inline void compare_with_oracle(const std::string& what, const Tree& oracle, con
   for (const auto& [place, values] : findings) {
     const std::vector<double> expected = oracle.numbers(place);
     ASSERT_EQ(values.size(), expected.size()) << place << from;
-    const double error = is_value(place) ? relative_error(values, expected) : gradient_error(values, expected, largest[group(place)]);
+    // TF32's errors stand beside the terms of a sum, of which some gradients are a thousandth (mamba2's D, before a norm): a higher floor.
+    const double most = largest[group(place)] * (tf32_products() ? 100 : 1);
+    const double error = is_value(place) ? relative_error(values, expected) : gradient_error(values, expected, most);
     EXPECT_LT(error, allowed_by_oracle(place)) << place << from;
     double& worst = is_value(place) ? worst_value : worst_gradient;
     worst = std::max(worst, error);

@@ -18,13 +18,13 @@ void check(cublasStatus_t status, const char* call) {
   if (status != CUBLAS_STATUS_SUCCESS) throw std::runtime_error(std::string(call) + ": " + cublasGetStatusString(status));
 }
 
-// Set before the first product. One handle a process. It lives until the process ends: the driver may be gone before static objects are destroyed.
+// One handle a process. It lives until the process ends: the driver may be gone before static objects are destroyed.
 bool tf32 = false;
 struct Handle {
   cublasHandle_t cublas = nullptr;
   void* workspace = nullptr;
   cudaStream_t stream = nullptr;
-  bool on_stream = false;
+  bool on_stream = false, with_tf32 = false;
   static constexpr std::size_t kWorkspace = std::size_t(32) << 20;  // what cuBLAS asks for on compute capability 9
 
   Handle() {
@@ -32,11 +32,12 @@ struct Handle {
     if (cudaMalloc(&workspace, kWorkspace) != cudaSuccess) throw std::runtime_error("no device memory for the 32 MiB workspace of cuBLAS");
   }
   cublasHandle_t on(cudaStream_t wanted) {
-    if (on_stream && stream == wanted) return cublas;
+    if (on_stream && stream == wanted && with_tf32 == tf32) return cublas;
     check(cublasSetStream(cublas, wanted), "cublasSetStream");  // forgets the workspace
     check(cublasSetWorkspace(cublas, workspace, kWorkspace), "cublasSetWorkspace");
     check(cublasSetMathMode(cublas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
     stream = wanted;
+    with_tf32 = tf32;
     on_stream = true;
     return cublas;
   }

@@ -242,6 +242,7 @@ struct Gradient {
           z[2 * j] = z[2 * j] + add.at[0], z[2 * j + 1] = z[2 * j + 1] + add.at[1];
         }
       }
+      f.barrier();
       f.inverse(z, half);
       if (half) F::template turn<true>(z);
       if (half == 0) {
