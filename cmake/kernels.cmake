@@ -1,11 +1,16 @@
 # ssm_kernels(FILE...): in a CUDA build, hand the files with kernels to nvcc, that is those that include Kokkos, themselves or through
-# a header of ours; the host compiler takes all others.
+# a header of ours; the host compiler takes all others. In a HIP build the others are plain C++ to hipcc, too: half the time, and its
+# clang 15 crashes over their maps as HIP. For files with kernels cmake/hip15.hpp talks it out of that.
 function(ssm_kernels)
-  if(Kokkos_ENABLE_CUDA)
+  if(Kokkos_ENABLE_CUDA OR Kokkos_ENABLE_HIP)
     foreach(source ${ARGN})
       ssm_includes_kokkos(${source} found)
-      if(found)
+      if(found AND Kokkos_ENABLE_CUDA)
         set_property(SOURCE ${source} PROPERTY LANGUAGE CUDA)
+      elseif(found)
+        set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS -include ${PROJECT_SOURCE_DIR}/cmake/hip15.hpp)
+      else()
+        set_property(SOURCE ${source} APPEND PROPERTY COMPILE_OPTIONS -x c++)
       endif()
     endforeach()
   endif()

@@ -1,6 +1,7 @@
 #include "config.hpp"
 
 #include <algorithm>
+#include <string_view>
 
 #include "error.hpp"
 #include "record/cached_task.hpp"
@@ -8,6 +9,10 @@
 namespace ssm {
 
 namespace {
+
+// Keys younger than the first results, and the values at which they leave the ids of those alone.
+constexpr std::pair<std::string_view, std::string_view> younger[] = {
+    {"model.reset_token", "-1"}, {"train.curriculum", "0"}, {"train.curriculum_from", "0"}, {"induction.min_length", "0"}};
 
 // Short forms: "depth" -> "model.depth", "seed" -> all three; "view", of all variants in use, is seen to when these are known.
 KeyValues expand(const KeyValues& given) {
@@ -148,7 +153,8 @@ std::vector<Config::Key> Config::keys() const {
 std::string Config::run_id() const {
   std::string canonical;
   for (const auto& [key, value] : resolved()) {
-    if (key == "model.reset_token" && value == "-1") continue;  // younger than the first results, whose ids it leaves alone
+    if (std::find(std::begin(younger), std::end(younger), std::pair<std::string_view, std::string_view>(key, value)) != std::end(younger))
+      continue;
     if (key.rfind("run.", 0) != 0 || key == "run.gemm") canonical += key + '=' + value + '\n';
   }
   return hex(mix(hash_name(canonical)));

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <stdexcept>
 
 namespace ssm {
@@ -81,6 +82,35 @@ Eigenbasis eigenbasis(const Hippo& h) {
     const Cx phase = std::conj(first) / std::abs(first);
     for (Index i = 0; i < N; ++i) e.V[at(i * N + k)] *= phase;
   }
+  e.inverse.resize(at(N * N));
+  for (Index i = 0; i < N; ++i)
+    for (Index k = 0; k < N; ++k) e.inverse[at(k * N + i)] = std::conj(e.V[at(i * N + k)]);
+  return e;
+}
+
+Eigenbasis eigenbasis(Index N, std::vector<double> A) {
+  const int n = static_cast<int>(N);
+  std::vector<double> re(at(N)), im(at(N)), packed(at(N * N));  // packed: columns k, k + 1 are real and imaginary part of a pair
+  int info = LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'V', n, A.data(), n, re.data(), im.data(), nullptr, n, packed.data(), n);
+  if (info != 0) throw std::runtime_error("LAPACK dgeev failed with info " + std::to_string(info));
+  std::vector<Index> order(at(N));
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](Index a, Index b) { return std::pair(im[at(a)], re[at(a)]) < std::pair(im[at(b)], re[at(b)]); });
+  Eigenbasis e;
+  e.V.resize(at(N * N));
+  for (Index k = 0; k < N; ++k) {
+    const Index from = order[at(k)], first = im[at(from)] < 0 ? from - 1 : from;  // a pair's first column belongs to its positive frequency
+    const double side = im[at(from)] < 0 ? -1 : im[at(from)] > 0 ? 1 : 0;
+    e.lambda.emplace_back(re[at(from)], im[at(from)]);
+    for (Index i = 0; i < N; ++i) e.V[at(i * N + k)] = {packed[at(i * N + first)], side == 0 ? 0 : side * packed[at(i * N + first + 1)]};
+  }
+  e.inverse.assign(at(N * N), 0);
+  for (Index i = 0; i < N; ++i) e.inverse[at(i * N + i)] = 1;
+  std::vector<Cx> V = e.V;
+  std::vector<int> pivots(at(N));
+  info = LAPACKE_zgesv(LAPACK_ROW_MAJOR, n, n, V.data(), n, pivots.data(), e.inverse.data(), n);
+  if (info != 0) throw std::runtime_error("LAPACK zgesv failed with info " + std::to_string(info));
   return e;
 }
 

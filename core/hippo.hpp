@@ -23,10 +23,13 @@ Hippo hippo(const std::string& kind, Index N);
 // The eigenbasis of a normal part: lambda ascending in its imaginary part, V (N,N) with eigenvectors in columns, the first entry of each
 // real and positive. LAPACK's zheev on the Hermitian -i (A + P P^T - shift); the real part is the mean of the diagonal.
 struct Eigenbasis {
-  std::vector<std::complex<double>> lambda;  // (N)
-  std::vector<std::complex<double>> V;       // (N,N), row-major
+  std::vector<std::complex<double>> lambda;   // (N)
+  std::vector<std::complex<double>> V;        // (N,N), row-major
+  std::vector<std::complex<double>> inverse;  // (N,N), V^-1
 };
 Eigenbasis eigenbasis(const Hippo& h);
+// That of any diagonalisable A (N,N) by LAPACK's dgeev: columns of V have length 1, equal imaginary parts stand in the order of real ones.
+Eigenbasis eigenbasis(Index N, std::vector<double> A);
 
 // One half of the conjugate pairs, that of negative imaginary parts: M = N/2 modes.
 struct Dplr {

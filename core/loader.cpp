@@ -26,6 +26,10 @@ double thread_seconds() {
 
 }  // namespace
 
+Index positions(const TaskInfo& info, const Example& e) {
+  return static_cast<Index>(info.features ? e.features.size() / at(info.features) : std::max(e.tokens.size(), e.second.size()));
+}
+
 void fill(const Task& task, const TaskInfo& info, Split split, std::span<const Index> indices, Index T, HostBatch& out) {
   const bool pairs = info.target == Target::pairs, positions = info.target == Target::positions;
   const bool series = info.target == Target::series, real = series || info.target == Target::regression;
@@ -132,13 +136,24 @@ const HostBatch& Prefetcher::next() {
   return s.batch;
 }
 
-Prefetcher::Make training_batches(const Task& task, std::uint64_t seed, Index B, Index T) {
-  return [&task, info = task.info(), stream = Stream(task.size(Split::train), seed), B, T](Index batch, HostBatch& out) {
-    static thread_local std::vector<Index> indices;
-    indices.resize(at(B));
-    for (Index b = 0; b < B; ++b) indices[at(b)] = stream[batch * B + b];
-    fill(task, info, Split::train, indices, T, out);
-  };
+Prefetcher::Make training_batches(const Task& task, std::uint64_t seed, Index B, Index T, Index accumulate, const Curriculum& lengths) {
+  return
+      [&task, info = task.info(), stream = Stream(task.size(Split::train), seed), B, T, accumulate, lengths](Index batch, HostBatch& out) {
+        static thread_local std::vector<Index> indices;
+        indices.resize(at(B));
+        const Index longest = lengths.longest(batch / accumulate);
+        const auto fits = [&](Index index) {
+          if (longest >= info.max_length) return true;
+          task.example(Split::train, index, out.example);
+          return positions(info, out.example) <= longest;
+        };
+        for (Index b = 0; b < B; ++b) {
+          Index k = 0;
+          do indices[at(b)] = stream.candidate(batch * B + b, k);
+          while (!fits(indices[at(b)]) && ++k < Stream::candidates);
+        }
+        fill(task, info, Split::train, indices, T, out);
+      };
 }
 
 }  // namespace ssm

@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -32,6 +33,8 @@ struct HostBatch {
 // once saves building its texts for every batch.
 void fill(const Task& task, const TaskInfo& info, Split split, std::span<const Index> indices, Index T, HostBatch& out);
 void fill(const Task& task, Split split, std::span<const Index> indices, Index T, HostBatch& out);
+// Length of an example; of a pair the longer one.
+Index positions(const TaskInfo& info, const Example& e);
 
 // The endless order of training examples. A set of `size` examples is passed again and again, each time in another order, which is a
 // keyed permutation (a Feistel network that walks cycles until it is back in range), so resuming needs the position only.
@@ -43,6 +46,10 @@ class Stream {
   // The example at position p; p itself when the set is endless (size 0).
   SSM_FN Index operator[](Index p) const { return size_ == 0 ? p : permuted(p % size_, p / size_); }
   Index epoch(Index p) const { return size_ == 0 ? 0 : p / size_; }
+  // What may stand at position p instead of its own example (k = 0): what stands there k passes later, or of an endless set an example
+  // that no position has.
+  SSM_FN Index candidate(Index p, Index k) const { return size_ == 0 ? p + (k << 40) : (*this)[p + k * size_]; }
+  static constexpr Index candidates = 4096;  // of a position, k below this
 
  private:
   SSM_FN Index permuted(Index i, Index epoch) const {
@@ -62,6 +69,13 @@ class Stream {
   Index size_;
   std::uint64_t seed_;
   int half_ = 0;  // bits of half an index
+};
+
+// How long the training examples of a step may be: `from` positions at first, `to` from step `over` on. A position whose example is longer
+// takes its first candidate that is not, so that the examples of a step are those of the task, given that they are short.
+struct Curriculum {
+  Index from = 0, to = std::numeric_limits<Index>::max(), over = 0;
+  SSM_FN Index longest(Index step) const { return step >= over ? to : from + (to - from) * step / over; }
 };
 
 // Background threads that make batches `first`, first+1, ... ahead of the consumer, at most `ahead` at a time. The batches and their
@@ -100,7 +114,8 @@ class Prefetcher {
   std::vector<std::jthread> threads_;
 };
 
-// Batch n of training: positions n*B .. n*B+B-1 of the stream.
-Prefetcher::Make training_batches(const Task& task, std::uint64_t seed, Index B, Index T);
+// Batch n of training, of step n / accumulate: positions n*B .. n*B+B-1 of the stream.
+Prefetcher::Make training_batches(const Task& task, std::uint64_t seed, Index B, Index T, Index accumulate = 1,
+                                  const Curriculum& lengths = {});
 
 }  // namespace ssm

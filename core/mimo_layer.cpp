@@ -47,13 +47,13 @@ Tensor gelu_gate(Net& n, Tensor y, const std::string& kind) {
   LinearOptions o;
   o.weight = lecun_normal(H);
   o.bias_init = init::constant(0);
-  const Tensor gate = activation(n, linear(n, x, H, "out2", o), "sigmoid");
-  return multiply(n, kind == "half_glu2" ? y : kind == "full_glu" ? linear(n, x, H, "out1", o) : x, gate);
+  const Tensor gate = linear(n, x, H, "out2", o);
+  return sigmoid_gate(n, kind == "half_glu2" ? y : kind == "full_glu" ? linear(n, x, H, "out1", o) : x, gate);
 }
 
 void mimo_reference(Case& c, const MimoLoops& m, const std::string& gate) {
   const Index H = c.D, p = static_cast<Index>(m.lambda.size());
-  std::vector<double> y(c.x.size()), x(at(H)), value(at(H)), logit(at(H));
+  std::vector<double> y(c.x.size());
   for (Index b = 0; b < c.B; ++b)
     for (std::size_t direction = 0; direction < m.C.size(); ++direction) {
       std::vector<Cx> state(at(p));
@@ -72,6 +72,12 @@ void mimo_reference(Case& c, const MimoLoops& m, const std::string& gate) {
         }
       }
     }
+  gelu_gate_reference(c, y, gate);
+}
+
+void gelu_gate_reference(Case& c, const std::vector<double>& y, const std::string& gate) {
+  const Index H = c.D;
+  std::vector<double> x(at(H)), value(at(H)), logit(at(H));
   for (Index row = 0; row < c.B * c.T; ++row) {
     const double* from = y.data() + row * H;
     double* to = c.y.data() + row * H;

@@ -29,5 +29,7 @@ struct MimoLoops {
   std::function<std::pair<std::complex<double>, std::complex<double>>(Index n, double gap)> at_gap;
 };
 void mimo_reference(Case& c, const MimoLoops& m, const std::string& gate);
+// Its last part: gelu_gate of y (B,T,H) -> c.y.
+void gelu_gate_reference(Case& c, const std::vector<double>& y, const std::string& gate);
 
 }  // namespace ssm

@@ -42,8 +42,9 @@ Tensor norm(Net& n, Tensor x, const std::string& kind, const std::string& name);
 // --- elementwise, any order ---
 // "gelu" (erf), "gelu_tanh", "silu", "relu", "tanh", "sigmoid", "elu1" (elu(x) + 1), "id"
 Tensor activation(Net& n, Tensor x, const std::string& kind);
-Tensor glu(Net& n, Tensor x);                  // (.., 2D) -> (.., D): first half * sigmoid(second half)
-Tensor silu_gate(Net& n, Tensor y, Tensor z);  // y * silu(z)
+Tensor glu(Net& n, Tensor x);                     // (.., 2D) -> (.., D): first half * sigmoid(second half)
+Tensor silu_gate(Net& n, Tensor y, Tensor z);     // y * silu(z)
+Tensor sigmoid_gate(Net& n, Tensor y, Tensor z);  // y * sigmoid(z)
 Tensor multiply(Net& n, Tensor a, Tensor b);
 Tensor add(Net& n, Tensor a, Tensor b);
 // Inverted dropout in train mode; tied: one mask per (batch, channel), the same at all t.

@@ -35,12 +35,14 @@ struct Layout {
   Index scratch = 0;
 };
 
-// What a training step needs to make its own batches: position (step * accumulate + micro) * B + b of the stream, in row b.
+// What a training step needs to make its own batches: position (step * accumulate + micro) * B + b of the stream, in row b, or the first
+// candidate for it that is as short as the step wants.
 struct BatchPlan {
   Batch slots;
   Index B = 0, T = 0, accumulate = 1, patch = 1;
   Index history = 1;  // steps whose token counts are kept
   Stream stream{0, 0};
+  Curriculum lengths{};
 };
 
 // Fills the slots on the run's stream, without host, allocation or fence. The step is read on the device, so that a graph can hold it.

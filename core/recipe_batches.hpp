@@ -27,7 +27,11 @@ struct MakeExample {
     if (layout.values) page.values = plan.slots.values + b * layout.values;
     else page.targets = plan.slots.targets + (layout.positions ? b * T : b);
     page.scratch = scratch + b * layout.scratch;
-    recipe(static_cast<std::uint64_t>(plan.stream[position]), page);
+    const Index longest = plan.lengths.longest(state->step);
+    for (Index k = 0; k < Stream::candidates; ++k) {
+      recipe(static_cast<std::uint64_t>(plan.stream.candidate(position, k)), page);
+      if (page.length <= longest) break;
+    }
     for (Index t = page.length; t < T; ++t) {
       if (!F) page.tokens[t] = 0;
       for (Index f = 0; f < F; ++f) page.features[t * F + f] = 0;

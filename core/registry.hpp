@@ -1,6 +1,5 @@
 // registry.hpp - things that register themselves by the last line of their own file. Iteration is in name order.
 #pragma once
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,15 +12,15 @@ namespace ssm {
 template <class T>
 class Registry {
  public:
-  using Make = std::function<std::unique_ptr<T>()>;
+  using Make = std::unique_ptr<T> (*)();
 
   static Registry& get() {
     static Registry instance;
     return instance;
   }
   // Throws std::logic_error when two files register one name.
-  bool add(const std::string& name, Make make) {
-    if (!makers_.emplace(name, std::move(make)).second) throw std::logic_error("registered twice: " + name);
+  bool add(const std::string& name, Make maker) {
+    if (!makers_.emplace(name, maker).second) throw std::logic_error("registered twice: " + name);
     return true;
   }
   std::vector<std::string> names() const {

@@ -3,10 +3,21 @@
 // A number is a pure function of (seed, stream, position): no state travels between threads, devices or resumed runs.
 // The stream is a hash of a name ("layers.0.mixer.C", "listops/train") and the position an index within it.
 #pragma once
-#include <Random123/philox.h>
-
 #include <cmath>
 #include <string_view>
+#if defined(__HIPCC__)  // Random123 marks its functions for nvcc only; what it includes itself stays unmarked
+#include <immintrin.h>
+
+#include <algorithm>
+#include <iostream>
+#include <limits>
+#include <stdexcept>
+#pragma clang force_cuda_host_device begin
+#endif
+#include <Random123/philox.h>
+#if defined(__HIPCC__)
+#pragma clang force_cuda_host_device end
+#endif
 
 #include "real.hpp"
 

@@ -30,14 +30,14 @@ Matrix power(Matrix base, Index exponent, int size) {
   }
 }
 
-// The transition of channel h by the bilinear rule, A = (2/Delta - A)^-1 (2/Delta + A) with A = diag(lambda) - P P^H, applied to rows:
+// The transition of channel h by the bilinear rule, A = (2/Delta - A)^-1 (2/Delta + A) with A = diag(lambda) - P Q^T, applied to rows:
 // c -> c A in O(M rank), where c stands for a conjugate-symmetric row by its first half.
 struct Channel {
   Index M, rank;
-  std::vector<Cx> D, E, P;      // 1/(2/Delta - lambda), 2/Delta + lambda, (rank, M)
+  std::vector<Cx> D, E, P, Q;   // 1/(2/Delta - lambda), 2/Delta + lambda, (rank, M), (rank, M)
   std::vector<double> inverse;  // (I + 2 Re sum Q D P^T)^-1, (rank, rank)
 
-  Channel(const S4Host& s, Index h) : M(s.M), rank(s.rank), D(at(M)), E(at(M)), P(at(rank * M)), inverse(at(rank * rank)) {
+  Channel(const S4Host& s, Index h) : M(s.M), rank(s.rank), D(at(M)), E(at(M)), P(at(rank * M)), Q(P), inverse(at(rank * rank)) {
     const double raw = s.inv_dt[at(h)], dt = s.softplus ? std::log1p(std::exp(raw)) : std::exp(raw);
     const Index set = h % s.S;
     for (Index n = 0; n < M; ++n) {
@@ -47,13 +47,14 @@ struct Channel {
       for (Index r = 0; r < rank; ++r) {
         const std::size_t i = at(((r * s.S + set) * M + n) * 2);
         P[at(r * M + n)] = {s.P[i], s.P[i + 1]};
+        Q[at(r * M + n)] = s.Q.empty() ? std::conj(P[at(r * M + n)]) : Cx(s.Q[i], s.Q[i + 1]);
       }
     }
     std::vector<double> w(at(rank * rank));
     for (Index r = 0; r < rank; ++r)
       for (Index q = 0; q < rank; ++q) {
         double sum = r == q ? 1 : 0;
-        for (Index n = 0; n < M; ++n) sum += 2 * (std::conj(P[at(r * M + n)]) * D[at(n)] * P[at(q * M + n)]).real();
+        for (Index n = 0; n < M; ++n) sum += 2 * (Q[at(r * M + n)] * D[at(n)] * P[at(q * M + n)]).real();
         w[at(r * rank + q)] = sum;
       }
     if (rank == 1) {
@@ -78,11 +79,11 @@ struct Channel {
       for (Index r = 0; r < rank; ++r) b[at(q)] += a[at(r)] * inverse[at(r * rank + q)];
     }
     for (Index n = 0; n < M; ++n)
-      for (Index q = 0; q < rank; ++q) c[at(n)] -= b[at(q)] * std::conj(P[at(q * M + n)]) * D[at(n)];
+      for (Index q = 0; q < rank; ++q) c[at(n)] -= b[at(q)] * Q[at(q * M + n)] * D[at(n)];
     against_P(a);
     for (Index n = 0; n < M; ++n) {
       c[at(n)] *= E[at(n)];
-      for (Index q = 0; q < rank; ++q) c[at(n)] -= a[at(q)] * std::conj(P[at(q * M + n)]);
+      for (Index q = 0; q < rank; ++q) c[at(n)] -= a[at(q)] * Q[at(q * M + n)];
     }
   }
   // Row i: what times() makes of the i-th unit row (M real parts, then M imaginary parts).
@@ -105,7 +106,8 @@ struct Channel {
 }  // namespace
 
 S4Names s4_names(const Net& n) {
-  return {n.full("kernel.inv_dt"), n.full("kernel.A_real"), n.full("kernel.A_imag"), n.full("kernel.P"), n.full("kernel.C")};
+  return {n.full("kernel.inv_dt"), n.full("kernel.A_real"), n.full("kernel.A_imag"),
+          n.full("kernel.P"),      n.full("kernel.C"),      n.full("kernel.Q")};
 }
 
 S4Host s4_host(const SsmParams& p, const S4Names& names, const HostParams& params) {
@@ -119,12 +121,14 @@ S4Host s4_host(const SsmParams& p, const S4Names& names, const HostParams& param
           params.at(names.A_real),
           params.at(names.A_imag),
           params.at(names.P),
-          params.at(names.C)};
+          params.at(names.C),
+          p.Q.id >= 0 ? params.at(names.Q) : std::vector<double>{}};
 }
 
 S4Host s4_host(const SsmParams& p, const S4Names& names, const Params& params) {
   HostParams copies;
   for (const std::string* name : {&names.inv_dt, &names.A_real, &names.A_imag, &names.P, &names.C}) copies[*name] = params.get(*name);
+  if (p.Q.id >= 0) copies[names.Q] = params.get(names.Q);
   return s4_host(p, names, copies);
 }
 

@@ -11,7 +11,7 @@
 namespace ssm {
 
 struct S4Names {
-  std::string inv_dt, A_real, A_imag, P, C;  // full names of the parameters
+  std::string inv_dt, A_real, A_imag, P, C, Q;  // full names of the parameters
 };
 S4Names s4_names(const Net& n);
 
@@ -20,6 +20,7 @@ struct S4Host {
   Index H, M, S, kernels, rank;
   bool softplus;
   std::vector<double> inv_dt, A_real, A_imag, P, C;
+  std::vector<double> Q = {};  // empty: P*
 };
 S4Host s4_host(const SsmParams& p, const S4Names& names, const Params& params);
 S4Host s4_host(const SsmParams& p, const S4Names& names, const HostParams& params);

@@ -41,6 +41,7 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
   p.length = n.l_max;
   p.train_decay = o.decay != "fixed";
   if (p.train_decay) p.decay = o.decay;
+  p.steps = o.dt_tie ? 1 : p.M;
   p.rank = static_cast<Index>(o.P.size()) / p.M;
 
   const double lo = std::log(o.dt_min), hi = std::log(o.dt_max);
@@ -60,21 +61,22 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
   };
   const std::vector<Cx> B = o.B.empty() ? std::vector<Cx>(at(p.M), 1) : o.B;
   const Index parts = p.real ? 1 : 2;
-  p.inv_dt = n.param("kernel.inv_dt", {H, 1}, step, ssm_group());
+  p.inv_dt = n.param("kernel.inv_dt", {H, p.steps}, step, ssm_group());
   p.A_real = n.param("kernel.A_real", {p.S, p.M}, tiled(re), ssm_group(), p.train_decay);
   if (!p.real) p.A_imag = n.param("kernel.A_imag", {p.S, p.M}, o.A_imag ? o.A_imag : tiled(im), ssm_group());
   p.B = n.param("kernel.B", {1, p.S, p.M, parts}, repeated(B, p.real), ssm_group(), p.train_B);
   p.C = n.param("kernel.C", {p.kernels, H, p.M, parts}, init::normal(p.real ? 1 : std::sqrt(0.5)));
   if (p.rank) {
     const Index S = p.S, M = p.M;
-    const std::vector<Cx> P = o.P;
-    p.P = n.param(
-        "kernel.P", {p.rank, S, M, 2},
-        [=](const Draw&, Index i) {
-          const Index k = i / 2, m = k % M, r = k / (M * S);
-          return i % 2 ? P[at(r * M + m)].imag() : P[at(r * M + m)].real();
-        },
-        ssm_group());
+    const auto entries = [=, P = o.P](double sign) -> Init {  // of P, or of Q = P*
+      return [=](const Draw&, Index i) {
+        const Index k = i / 2, m = k % M, r = k / (M * S);
+        return i % 2 ? sign * P[at(r * M + m)].imag() : P[at(r * M + m)].real();
+      };
+    };
+    p.train_P = o.low_rank != "fixed";
+    p.P = n.param("kernel.P", {p.rank, S, M, 2}, entries(1), ssm_group(), p.train_P);
+    if (o.low_rank == "free") p.Q = n.param("kernel.Q", {p.rank, S, M, 2}, entries(-1), ssm_group());
   }
   return p;
 }
@@ -101,8 +103,9 @@ void ssm_output_reference(Case& c, const std::vector<double>& y, bool gated) {
   }
 }
 
-double SsmReader::delta(Index h) const {
-  const double raw = c.p("kernel.inv_dt")[at(h)];
+double SsmReader::delta(Index h, Index n) const {
+  const auto& steps = c.p("kernel.inv_dt");
+  const double raw = steps[at(static_cast<Index>(steps.size()) == H ? h : h * M + n)];
   return softplus ? std::log1p(std::exp(raw)) : std::exp(raw);
 }
 Cx SsmReader::a(Index h, Index n) const {
@@ -116,8 +119,8 @@ Cx SsmReader::b(Index h, Index n) const {
   const Index i = h % S * M + n;
   return real ? Cx(v[at(i)]) : Cx(v[at(2 * i)], v[at(2 * i + 1)]);
 }
-Cx SsmReader::p(Index rank, Index h, Index n) const {
-  const auto& v = c.p("kernel.P");
+Cx SsmReader::p(Index rank, Index h, Index n, const char* name) const {
+  const auto& v = c.p(name);
   const Index i = (rank * S + h % S) * M + n;
   return {v[at(2 * i)], v[at(2 * i + 1)]};
 }

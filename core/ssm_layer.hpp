@@ -12,12 +12,14 @@ namespace ssm {
 struct SsmOptions {
   Index n_ssm = 1;  // sets of (A, B) shared by channels; 0: one per channel
   bool bidirectional = false, real = false, train_B = true;
+  bool dt_tie = true;  // one step size per channel, else one per mode
   double dt_min = 1e-3, dt_max = 0.1;
   std::string dt_transform = "exp", disc = "zoh", decay = "exp";  // decay: as in SsmParams, or "fixed": "exp" that is not trained
   std::vector<std::complex<double>> lambda, B, P;                 // (M), (M) or empty for ones, (rank,M)
-  Init A_imag;                                                    // instead of -Im lambda
+  std::string low_rank = "tied";  // A = diag(lambda) - P Q^T: Q = P*; "free": Q is learned of its own; "fixed": Q = P*, not learned
+  Init A_imag;                    // instead of -Im lambda
 };
-// Declares kernel.{inv_dt, A_real, A_imag, B, C, P} for H channels. Real parts of lambda are clamped to <= -1e-4 and imaginary parts to
+// Declares kernel.{inv_dt, A_real, A_imag, B, C, P, Q} for H channels. Real parts of lambda are clamped to <= -1e-4 and imaginary parts to
 // <= -1e-4, as the published code does. Throws BadInput when n_ssm does not divide H; `variant` names the culprit.
 SsmParams declare_ssm(Net& n, Index H, const SsmOptions& options, const std::string& variant);
 Param declare_skip(Net& n, Index H);  // D (1,H), N(0,1)
@@ -34,8 +36,9 @@ struct SsmReader {
   Index H, M, S;
   bool softplus, real;
   std::string decay = "exp";
-  double delta(Index h) const;
-  std::complex<double> a(Index h, Index n) const, b(Index h, Index n) const, p(Index rank, Index h, Index n) const;
+  double delta(Index h, Index n = 0) const;
+  std::complex<double> a(Index h, Index n) const, b(Index h, Index n) const;
+  std::complex<double> p(Index rank, Index h, Index n, const char* name = "kernel.P") const;
   std::complex<double> out(Index kernel, Index h, Index n) const;
 };
 

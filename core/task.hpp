@@ -112,11 +112,11 @@ std::vector<Measured> measure(const Task& task, const std::vector<Statistic>& st
 
 using TaskRegistry = Registry<Task>;
 
-#define SSM_TASK(Type, task_name)                                                                       \
-  [[maybe_unused]] static const bool registered_##Type = ::ssm::TaskRegistry::get().add(task_name, [] { \
-    auto task = std::make_unique<Type>();                                                               \
-    task->name = task_name;                                                                             \
-    return task;                                                                                        \
+#define SSM_TASK(Type, task_name)                                                                                                         \
+  [[maybe_unused]] static const bool registered_##Type = ::ssm::TaskRegistry::get().add(task_name, []() -> std::unique_ptr<::ssm::Task> { \
+    auto task = std::make_unique<Type>();                                                                                                 \
+    task->name = task_name;                                                                                                               \
+    return task;                                                                                                                          \
   })
 
 }  // namespace ssm

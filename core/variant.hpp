@@ -54,8 +54,9 @@ struct Variant {
 
 using VariantRegistry = Registry<Variant>;
 
-#define SSM_VARIANT(Type, name) \
-  [[maybe_unused]] static const bool registered_##Type = ::ssm::VariantRegistry::get().add(name, [] { return std::make_unique<Type>(); })
+#define SSM_VARIANT(Type, name)                          \
+  [[maybe_unused]] static const bool registered_##Type = \
+      ::ssm::VariantRegistry::get().add(name, []() -> std::unique_ptr<::ssm::Variant> { return std::make_unique<Type>(); })
 
 // Plain-loop helpers for references.
 // y[o] = sum_i W[o*in + i] x[i] (+ b[o]) for one row.

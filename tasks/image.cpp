@@ -12,6 +12,10 @@ namespace ssm::image {
 namespace {
 constexpr int side = 32, plane = side * side, record = 1 + 3 * plane, records = 10000, held_out = 5000;
 constexpr const char* layout = "data_batch_1.bin .. data_batch_5.bin, test_batch.bin of CIFAR-10's binary version";
+void check_size(const std::filesystem::path& path, std::uintmax_t bytes) {
+  if (bytes == std::uintmax_t{record} * records) return;
+  throw BadInput(path.string() + ": has " + std::to_string(bytes) + " bytes, expected 10000 records of 3073 = 30730000");
+}
 constexpr const char* class_names[] = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"};
 }  // namespace
 
@@ -37,10 +41,10 @@ struct Image final : Task {
       const auto path = folder / file;
       if (data_dir.empty() || !std::filesystem::exists(path))
         missing_data("image", data_dir, path.string() + " is not there", layout, "gabor");
+      if (std::filesystem::is_regular_file(path)) check_size(path, std::filesystem::file_size(path));
       files.push_back(read_file(path));
       const std::string& bytes = files.back();
-      if (bytes.size() != std::size_t{record} * records)
-        throw BadInput(path.string() + ": has " + std::to_string(bytes.size()) + " bytes, expected 10000 records of 3073 = 30730000");
+      check_size(path, bytes.size());
       for (std::size_t i = 0; i < bytes.size(); i += record)
         if (static_cast<unsigned char>(bytes[i]) > 9)
           throw BadInput(path.string() + ", offset " + std::to_string(i) + ": label " +

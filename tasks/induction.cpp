@@ -1,11 +1,13 @@
 // induction.cpp - induction heads in Mamba's form: what followed the trigger?
 //
-//   tokens = `length` uniform symbols; one trigger somewhere, followed by the answer; the last token is the trigger again
+//   tokens = n uniform symbols, n = length or uniform in min_length..length; one trigger somewhere, followed by the answer; the last token is
+//   the trigger again
 //   label  = the symbol behind the first trigger
 //
 // Train at 256 and test at any length by changing the knob. Ids: 0 padding, 1..symbols the ordinary symbols, symbols + 1 the trigger.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "recipe_task.hpp"
 
@@ -37,12 +39,13 @@ int octave(int x) { return std::bit_width(static_cast<unsigned>(x)) - 1; }
 
 struct Recipe {
   Origin from;
-  int length, symbols;
+  int longest, min_length, symbols;  // min_length 0: all are the longest
 
   template <class P>
   SSM_FN void operator()(std::uint64_t index, P& page) const {
     constexpr int prefix = 64;  // tokens whose hash decides the split
     Draws draws = from.draws(index);
+    const int length = min_length ? min_length + draws.below(longest - min_length + 1) : longest;
     const int place = draws.below(length - 2), first = prefix < length ? prefix : length;
     const std::int32_t trigger = symbols + 1;
     std::uint64_t hash;
@@ -61,15 +64,21 @@ struct Recipe {
 };
 
 struct Induction final : RecipeTask<Induction> {
-  int length = 256, symbols = 15;
+  int length = 256, min_length = 0, symbols = 15;
 
   void knobs(Knobs& k) override {
     k("length", length, {64, 256, 1024, 4096, 16384}).range(8, 1 << 20).note("tokens of a sequence, the last trigger counted");
+    k("min_length", min_length).range(0, 1 << 20).note("above 0: fewest tokens of a sequence, from 8 on; 0: all have `length`");
     k("symbols", symbols, {15}).range(8, 65536).note("ordinary symbols; the trigger is one more");
     size_knobs(k);
   }
 
-  Recipe recipe(Split split) const { return {origin(split), length, symbols}; }
+  void check() override {
+    if (min_length && (min_length < 8 || min_length > length))
+      refuse("min_length", std::to_string(min_length), "allowed is 0, or 8 to length = " + std::to_string(length));
+  }
+
+  Recipe recipe(Split split) const { return {origin(split), length, min_length, symbols}; }
   Layout layout() const { return {.length = length, .slices = 1}; }
 
   TaskInfo info() const override {
@@ -81,7 +90,7 @@ struct Induction final : RecipeTask<Induction> {
     out.about = "which symbol followed the trigger (induction heads, Mamba's form); train at length 256, test at any length";
     out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"}, {"ceiling", "looks it up", 1, "exact"}};
     const auto column = static_cast<std::size_t>(octave(length) - 6);
-    if (symbols == 15 && length >= 64 && std::has_single_bit(static_cast<unsigned>(length)))
+    if (!min_length && symbols == 15 && length >= 64 && std::has_single_bit(static_cast<unsigned>(length)))
       for (const Row& row : published())
         if (column < row.percent.size())
           out.references.push_back({"published", row.label, row.percent[column] / 100, "Mamba paper, trained at length 256"});
@@ -94,10 +103,12 @@ struct Induction final : RecipeTask<Induction> {
   std::vector<Statistic> statistics() const override {
     return {{"oracle: looks behind the first trigger", 1, 0,
              [this](const Example& e) { return double(std::find(e.tokens.begin(), e.tokens.end(), trigger())[1] - 1 == e.targets[0]); }},
-            {"shortcut: the newest symbol (or the answer, where it is that)", 1.0 / symbols + (1 - 1.0 / symbols) / (length - 2), 0,
+            {"shortcut: the newest symbol (or the answer, where it is that)",
+             mean([this](int n) { return 1.0 / symbols + (1 - 1.0 / symbols) / (n - 2); }), 0,
              [](const Example& e) { return double(e.tokens[e.tokens.size() - 2] - 1 == e.targets[0]); }},
-            {"trigger in the first half", (length - 2) / 2 / (length - 2.0), 0, [this](const Example& e) {
-               return double(std::find(e.tokens.begin(), e.tokens.end(), trigger()) - e.tokens.begin() < (length - 2) / 2);
+            {"trigger in the first half", mean([](int n) { return std::floor((n - 2) / 2.0) / (n - 2); }), 0, [this](const Example& e) {
+               const auto half = (static_cast<std::ptrdiff_t>(e.tokens.size()) - 2) / 2;
+               return double(std::find(e.tokens.begin(), e.tokens.end(), trigger()) - e.tokens.begin() < half);
              }}};
   }
 
@@ -109,6 +120,14 @@ struct Induction final : RecipeTask<Induction> {
 
  private:
   std::int32_t trigger() const { return symbols + 1; }
+  // Mean of `of` over the lengths, which are equally likely.
+  template <class Of>
+  double mean(Of of) const {
+    const int shortest = min_length ? min_length : length;
+    double sum = 0;
+    for (int n = shortest; n <= length; ++n) sum += of(n);
+    return sum / (length - shortest + 1);
+  }
 };
 SSM_TASK(Induction, "induction");
 

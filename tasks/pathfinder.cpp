@@ -106,6 +106,12 @@ struct Pathfinder final : GeneratedTask {
 
   std::vector<Statistic> statistics() const override {
     std::vector<Statistic> out = {{"connected", .5, 0, [](const Example& e) { return double(e.targets[0]); }}};
+    if (painter)
+      out.push_back({"oracle: follows the paddles", .99, .01, [this](const Example& e) {
+                       std::vector<float> grey;
+                       for (Index i = 0; i < pixels * pixels; ++i) grey.push_back(static_cast<float>(value(e, i)));
+                       return double(painter->traces(grey) == (e.targets[0] == 1));
+                     }});
     if (paddles != 14 || mode == "fast") return out;
     const auto share = [this](double above) {
       return [=, this](const Example& e) {
@@ -124,6 +130,8 @@ struct Pathfinder final : GeneratedTask {
     for (const Row& r : original) {
       if (r.size != pixels) continue;
       const double square = r.deviation * r.deviation + r.mean * r.mean;
+      out.push_back({"shortcut: brighter than the mean, so connected", .5, .01,
+                     [=](const Example& e) { return double((power(1)(e) > r.mean) == (e.targets[0] == 1)); }});
       out.push_back({"mean pixel, 0..255", r.mean, r.tolerance * r.mean, power(1)});
       out.push_back({"mean square of a pixel", square, 2 * r.tolerance * square, power(2)});
       out.push_back({"share of pixels above 0", r.above_0, r.tolerance * r.above_0, share(0)});

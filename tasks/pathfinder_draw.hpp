@@ -58,6 +58,9 @@ class Painter {
   Painter(const Level& level, bool fast);
   // fast: a snake that is stuck loses its last paddle instead of restarting both, which makes snakes a little more curled.
   Scene draw(Rng& rng) const;
+  // Whether these N * N pixels, 0..255, show a snake of all paddles from one disc to the other (pathfinder_trace.cpp). Misses none, and
+  // takes about one in fifty separate pairs for one: snakes so close that a third could be drawn along both.
+  bool traces(const std::vector<float>& pixels) const;
   // In how many places the first paddle of the first snake may begin, at this whole degree (-180..179), with the margin of this index.
   Index first_pixels(std::size_t margin, int whole_degree) const {
     return static_cast<Index>(margins_.at(margin).free.at(static_cast<std::size_t>(whole_degree + 180)).size());
@@ -99,6 +102,11 @@ class Painter {
     int turns;  // index into Margin::turns
   };
   using Snake = std::vector<Paddle>;
+  struct Trail {  // an image that is read
+    const std::vector<float>& pixels;
+    double one = 0;  // what contrast 1 became when the image was stretched
+    Point discs[2] = {};
+  };
   struct Canvas;
 
   Margin prepare(int margin) const;
@@ -115,6 +123,10 @@ class Painter {
   void add_mask(const Margin& m, Canvas& mask, const Paddle& p) const;
   void copy_squares(const Margin& m, const Snake& snake, const Canvas& from, Canvas& to) const;
   void render(const Margin& m, const std::vector<Snake>& snakes, Point origin, Point terminal, std::vector<float>& out) const;
+  // Whether the image is at least as bright as this square around `centre`.
+  bool holds(const Trail& trail, const std::vector<float>& square, int reach, Point centre, double contrast) const;
+  bool find_discs(Trail& trail) const;
+  bool leads(const Margin& m, const Trail& trail, Point from, Point to) const;
 
   Level level_;
   bool fast_;

@@ -6,17 +6,11 @@
 // J = 1 is about as hard as MNIST for simple classifiers; at J = 1.5 linear and template methods fail. Orders as in mnist.
 #include "generated.hpp"
 #include "pixels.hpp"
+#include "strokes_draw.hpp"
 
 namespace ssm::strokes {
 
 namespace {
-constexpr int side = 28, plane = side * side;
-constexpr double pi = 3.141592653589793238463;
-
-struct Vec {
-  double x, y;
-};
-using Line = std::vector<Vec>;
 
 // Part of an ellipse, angles in turns, y downwards.
 Line arc(double cx, double cy, double rx, double ry, double from, double to) {
@@ -27,6 +21,13 @@ Line arc(double cx, double cy, double rx, double ry, double from, double to) {
   }
   return out;
 }
+
+double distance(const Vec& p, const Vec& a, const Vec& b) {
+  const double dx = b.x - a.x, dy = b.y - a.y, length = dx * dx + dy * dy;
+  const double t = length > 0 ? std::clamp(((p.x - a.x) * dx + (p.y - a.y) * dy) / length, 0.0, 1.0) : 0;
+  return std::hypot(p.x - a.x - t * dx, p.y - a.y - t * dy);
+}
+}  // namespace
 
 const std::vector<std::vector<Line>>& digits() {
   static const std::vector<std::vector<Line>> all = {
@@ -44,12 +45,19 @@ const std::vector<std::vector<Line>>& digits() {
   return all;
 }
 
-double distance(const Vec& p, const Vec& a, const Vec& b) {
-  const double dx = b.x - a.x, dy = b.y - a.y, length = dx * dx + dy * dy;
-  const double t = length > 0 ? std::clamp(((p.x - a.x) * dx + (p.y - a.y) * dy) / length, 0.0, 1.0) : 0;
-  return std::hypot(p.x - a.x - t * dx, p.y - a.y - t * dy);
+void draw(const std::vector<Line>& lines, double pen, std::vector<float>& ink) {
+  ink.assign(plane, 0);
+  for (const Line& line : lines)
+    for (std::size_t i = 0; i + 1 < line.size(); ++i) {
+      const auto [left, right] = std::minmax(line[i].x, line[i + 1].x);
+      const auto [top, bottom] = std::minmax(line[i].y, line[i + 1].y);
+      for (int y = std::max(0, int(top - 3)); y <= std::min(side - 1, int(bottom + 3)); ++y)
+        for (int x = std::max(0, int(left - 3)); x <= std::min(side - 1, int(right + 3)); ++x) {
+          const double value = std::clamp(pen + .5 - distance({double(x), double(y)}, line[i], line[i + 1]), 0.0, 1.0);
+          ink[at(y * side + x)] = std::max(ink[at(y * side + x)], static_cast<float>(value));
+        }
+    }
 }
-}  // namespace
 
 struct Strokes final : GeneratedTask {
   double jitter = 1.5, noise = .1;
@@ -73,8 +81,11 @@ struct Strokes final : GeneratedTask {
     out.max_length = plane;
     out.about = "digit-like drawings, pixel by pixel (generated stand-in for MNIST); jitter 1 as hard as MNIST, 1.5 to tell models apart";
     out.references = {{"chance", "uniform guess", .1, "1 / 10"}};
-    if (jitter == 1.5 && noise == .1)
+    if (usual()) {
       out.references.push_back({"floor", "nearest neighbour among 2,000 drawings", .6, "300 drawings, +-.11, tests/test_task_images.cpp"});
+      out.references.push_back({"ladder", "the mean pixel", kMeanPixel, "nearest class mean, 4,000 drawings, +-.03"});
+      out.references.push_back({"ceiling", "bends every skeleton onto the ink", kOracle, "a lower bound, 1,000 drawings, +-.02"});
+    }
     out.slices = {{"digit", {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}}};
     return out;
   }
@@ -95,17 +106,7 @@ struct Strokes final : GeneratedTask {
         p = {13.5 + 20 * (c * x - s * y) + 1.2 * n[4], 13.5 + 20 * (s * x + c * y) + 1.2 * n[5]};
       }
     static thread_local std::vector<float> ink;
-    ink.assign(plane, 0);
-    for (const Line& line : lines)
-      for (std::size_t i = 0; i + 1 < line.size(); ++i) {
-        const auto [left, right] = std::minmax(line[i].x, line[i + 1].x);
-        const auto [top, bottom] = std::minmax(line[i].y, line[i + 1].y);
-        for (int y = std::max(0, int(top - 3)); y <= std::min(side - 1, int(bottom + 3)); ++y)
-          for (int x = std::max(0, int(left - 3)); x <= std::min(side - 1, int(right + 3)); ++x) {
-            const double value = std::clamp(pen + .5 - distance({double(x), double(y)}, line[i], line[i + 1]), 0.0, 1.0);
-            ink[at(y * side + x)] = std::max(ink[at(y * side + x)], static_cast<float>(value));
-          }
-      }
+    draw(lines, pen, ink);
     if (noise > 0)
       for (float& v : ink) v = std::clamp(v + static_cast<float>(noise * rng.normal()), 0.f, 1.f);
     out.clear();
@@ -114,14 +115,31 @@ struct Strokes final : GeneratedTask {
   }
 
   std::vector<Statistic> statistics() const override {
-    return {{"digit", 4.5, 0, [](const Example& e) { return double(e.targets[0]); }},
-            {"mean pixel at noise 0.1 (MNIST .131)", .164, noise == .1 ? .01 : 1,
-             [](const Example& e) { return std::accumulate(e.features.begin(), e.features.end(), 0.0) / plane; }}};
+    const auto mean = [](const Example& e) { return std::accumulate(e.features.begin(), e.features.end(), 0.0) / plane; };
+    std::vector<Statistic> out = {{"digit", 4.5, 0, [](const Example& e) { return double(e.targets[0]); }},
+                                  {"mean pixel at noise 0.1 (MNIST .131)", .164, noise == .1 ? .01 : 1, mean}};
+    if (!usual()) return out;
+    out.push_back({"oracle: bends every skeleton onto the ink", kOracle, .03, [this](const Example& e) {
+                     std::vector<float> ink(plane);
+                     for (std::size_t i = 0; i < plane; ++i) ink[at(reading[i])] = e.features[i];
+                     return double(read(ink, jitter) == e.targets[0]);
+                   }});
+    out.push_back({"shortcut: the digit of the nearest mean pixel", kMeanPixel, .02, [mean](const Example& e) {
+                     // Of 8,000 drawings.
+                     static constexpr double means[] = {.181, .111, .177, .173, .163, .178, .167, .134, .202, .166};
+                     const auto farther = [x = mean(e)](double a, double b) { return std::abs(a - x) < std::abs(b - x); };
+                     return double(std::min_element(means, means + 10, farther) - means == e.targets[0]);
+                   }});
+    return out;
   }
 
   std::string show(const Example& e) const override {
     return picture(e.features, side, 1, reading, 0, 1) + "-> " + std::to_string(e.targets[0]);
   }
+
+ private:
+  static constexpr double kOracle = .972, kMeanPixel = .27;
+  bool usual() const { return jitter == 1.5 && noise == .1; }
 };
 SSM_TASK(Strokes, "strokes");
 

@@ -55,7 +55,7 @@ class Apply(Case):
         dy = np.random.default_rng(1).standard_normal((B, T, D))
         content, got = self.apply(dy=dy)
         p = {key[2:]: value for key, value in content.items() if key.startswith("p/")}
-        knobs = {"hidden": 0, "layers": 1, "learn_start": False}
+        knobs = {"hidden": 0, "layers": 1, "learn_start": False, "layer_norm": False}
         forward = importlib.import_module("lstm").forward
 
         def loss(p, x):
@@ -89,7 +89,7 @@ class Apply(Case):
 
     def test_attributes_of_every_kind_and_number_types(self):
         start = {"p/h0_l0": np.full(D, 0.5, np.float32), "p/c0_l0": np.arange(D)}
-        knobs = {"hidden": 0, "layers": 1, "learn_start": True}
+        knobs = {"hidden": 0, "layers": 1, "learn_start": True, "layer_norm": False}
         for yes in (True, np.bool_(True), "true"):
             content, got = self.apply(attributes={"learn_start": yes, "forget_bias": 1.0, "layers": 1}, **start)
             p = {key[2:]: value for key, value in content.items() if key.startswith("p/")}

@@ -1,15 +1,20 @@
 // test_bench.cpp - the benchmark harness: what it refuses, what it records, that it counts and never times what failed its check.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
+#include <set>
 
 #include "bench/bench.hpp"
 #include "bench/ceilings.hpp"
 #include "bench/largest.hpp"
+#include "bench/made_up.hpp"
 #include "bench/timer.hpp"
 #include "check.hpp"
 #include "error.hpp"
 #include "testing.hpp"
+#include "tiny_task.hpp"
+#include "train/train_step.hpp"
 #include "watch.hpp"
 
 namespace ssm {
@@ -110,6 +115,84 @@ TEST(Bench, RecordsEveryLevel) {
   }
 }
 
+BenchOptions one_step(const KeyValues& keys = {}) {
+  BenchOptions o = tiny();
+  o.levels = {"step"}, o.check = false, o.keys = keys;
+  o.keys.emplace_back("depth", "1");
+  return o;
+}
+
+struct Watching final : Task {  // notes which training examples were asked for
+  TinyTask tiny{Target::classes, 0, 8};
+  std::atomic<Index>& asked;
+  explicit Watching(std::atomic<Index>& asked_) : asked(asked_) { name = "watching"; }
+  void open(std::uint64_t) override {}
+  TaskInfo info() const override { return tiny.info(); }
+  Index size(Split) const override { return 0; }
+  void example(Split split, Index index, Example& e) const override { ++asked, tiny.example(split, index, e); }
+};
+
+TEST(Bench, AStepMakesItsBatch) {
+  for (const std::string task : {"made-up tokens", "induction"}) {
+    const bool made_up = task == "made-up tokens";
+    const BenchOptions o = one_step(made_up ? KeyValues{} : KeyValues{{"task", task}, {"induction.length", "8"}});
+    const Config config = bench_config(o);
+    const auto rig = make_rig(bench_cases(o).at(0), config, test_device());
+    ssm::Run r{test_device().exec(), Mode::train, rig->state};
+    start_profile();
+    rig->call(r);
+    std::set<std::string> labels;
+    for (const KernelTime& k : stop_profile()) labels.insert(k.label);
+    EXPECT_TRUE(labels.count("ssm::make_batch")) << task;
+    EXPECT_NE(rig->path().find("batches of " + task + ": device"), std::string::npos) << rig->path();
+  }
+  std::atomic<Index> asked = 0;
+  Config config = bench_config(one_step());
+  config.task = std::make_unique<Watching>(asked);
+  const auto rig = make_rig(bench_cases(one_step()).at(0), config, test_device());
+  ssm::Run r{test_device().exec(), Mode::train, rig->state};
+  const Index steps = 20, B = 2;
+  for (Index n = 0; n < steps; ++n) rig->call(r);
+  test_device().fence("test: end of the steps");
+  EXPECT_GE(asked, steps * B);
+  EXPECT_NE(rig->path().find("batches of watching: host: "), std::string::npos) << rig->path();
+}
+
+TEST(Bench, MadeUpBatchesFollowTheStepsAtEveryLength) {
+  const Index B = 3;
+  for (const Index T : {1, 7}) {
+    Config config = bench_config(one_step());
+    config.model.d_model = 4;
+    const auto task = made_up_tokens(T);
+    Model model(config.model, task->info(), config.variant_knobs);
+    const auto net = model.make(Mode::train, B, T);
+    model.params.commit(1, true);
+    net->allocate();
+    TrainStep step(model, *net, *task, config, {});
+    step.start_at(0);
+    const ssm::Run r{test_device().exec(), Mode::train, step.optimizer().state()};
+    std::vector<std::int32_t> before;
+    for (Index n = 0; n < 4; ++n) {
+      step(r);
+      test_device().fence("test: a step");
+      HostBatch host;
+      const std::vector<Index> indices = {n * B, n * B + 1, n * B + 2};
+      fill(*task, Split::train, indices, T, host);
+      const auto read = [](const std::int32_t* from, std::size_t size) {
+        std::vector<std::int32_t> out(size);
+        copy_out(out.data(), from, static_cast<Index>(size * sizeof(std::int32_t)));
+        return out;
+      };
+      const auto tokens = read(net->net.batch.tokens, host.tokens.size());
+      EXPECT_EQ(tokens, host.tokens);
+      EXPECT_EQ(read(net->net.batch.lengths, host.lengths.size()), host.lengths);
+      EXPECT_EQ(read(net->net.batch.targets, host.targets.size()), host.targets);
+      EXPECT_NE(tokens, before);
+      before = tokens;
+    }
+  }
+}
+
 TEST(Bench, WhatCannotRunIsARowWithItsReason) {
   BenchOptions o = tiny();
   o.variants = {"s4d"};
@@ -120,6 +203,9 @@ TEST(Bench, WhatCannotRunIsARowWithItsReason) {
   EXPECT_EQ(record.tree().column<std::string>("/bench/state").at(0), "skipped");
   EXPECT_NE(record.tree().column<std::string>("/bench/reason").at(0).find("bidirectional"), std::string::npos);
   EXPECT_FALSE(record.tree().has("/timing/mixer.s4d.decode.B2.T8.D4"));
+  Record longer(::testing::TempDir() + "bench-test.h5", "bench");
+  EXPECT_EQ(run_bench(one_step({{"task", "induction"}, {"induction.length", "9"}}), test_device(), longer), 0);
+  EXPECT_EQ(longer.tree().column<std::string>("/bench/reason").at(0), "T = 8: examples of induction are up to 9 long");
 }
 
 TEST(Bench, EveryAxisIsARowOfOneRun) {
@@ -215,7 +301,7 @@ TEST(Bench, LargestBatchIsProvenByAStep) {
   o.variants = {"mamba", "cnn"};
   o.check = false;
   o.T = {16};
-  o.keys = {{"depth", "2"}};
+  o.keys = {{"depth", "2"}, {"task", "induction"}, {"induction.length", "16"}};
   watch_kokkos();
   Record record(::testing::TempDir() + "bench-test.h5", "bench");
   const Index limit = 2000000;

@@ -120,6 +120,25 @@ class Timings(unittest.TestCase):
         roof = next(line for line in ax.lines if len(line.get_xdata()) == 3)
         self.assertEqual(roof.get_ydata()[1:].tolist(), [1e9, 1e9])
 
+    def test_roofline_has_a_roof_per_precision(self):
+        run = bench({"s4d": {64: 1e4, 65: 2e4}}, level="op")
+        run.timing["ceiling_gemm_tf32"] = {"seconds": np.array([1.0]), "work": 8e9}
+        run.bench["precision"] = np.array(["fp32", "tf32"])
+        run.bench["T"][:] = 64
+        for name in run.bench["case"]:  # 400 FLOPs per byte
+            run.timing[f"{name}.00.linear.forward"] = {"seconds": np.array([2.0]), "flops": 8e8, "bytes": 2e6}
+        run.bench["tokens"][:] = 128
+        self.assertEqual(estimate.product_rates(run), {"fp32": 1e9, "tf32": 8e9})
+        canvas = KNOWN["roofline"].draw([run])
+        self.assertEqual([ax.get_title("left").split(":")[0][-4:] for ax in canvas.axes], ["fp32", "tf32"])
+        for ax, own in zip(canvas.axes, (1e9, 8e9), strict=True):
+            roofs = {line.get_ydata()[-1]: line.get_linestyle() for line in ax.lines if len(line.get_xdata()) == 3}
+            self.assertEqual(roofs, {1e9: "-" if own == 1e9 else "--", 8e9: "-" if own == 8e9 else "--"})
+            said = [t.get_text() for t in ax.texts]
+            self.assertIn("tf32 product\n8 GFLOP/s", said)
+        said = " ".join(canvas._supxlabel.get_text().split())
+        self.assertIn("1 s4d linear forward 2,000 ms, 40 %; 2 s4d linear forward 2,000 ms, 5 %.", said)
+
     def test_ops_carry_their_own_work(self):
         run = bench({"s4d": {64: 1e4}}, level="op")
         name = run.bench["case"][0]
@@ -157,6 +176,13 @@ class Peers(unittest.TestCase):
         self.assertEqual(canvas.axes[0].get_title(loc="left"), "a GPU, fp32")
         self.assertIn("PyTorch, eager", [line.get_label() for line in canvas.axes[0].lines])
         self.assertIn("PyTorch, compile: no compiler (s4d).", canvas._supxlabel.get_text())
+
+    def test_shapes_have_panels_of_their_own(self):
+        runs = [compared("s4d", "tf32", {"graph": 3.0}) for _ in range(2)]
+        for run, batch in zip(runs, (16, 8), strict=True):
+            run.config |= {"train.batch": batch, "train.length": 64, "model.d_model": 32, "model.depth": 2}
+        titles = [ax.get_title(loc="left") for ax in KNOWN["peers"].draw(runs).axes[::2]]
+        self.assertEqual(titles, [f"a GPU, tf32, B {b} T 64 D 32, 2 layers" for b in (8, 16)])
 
     def test_without_any_time_the_reason_is_told(self):
         self.assertEqual(KNOWN["peers"].draw([compared("s4d", "fp32", {"eager": "no GPU"})]),

@@ -61,7 +61,7 @@ std::vector<Setting> settings() {
   const std::pair<std::string, std::string> scan = {"view", "scan"}, small = {"d_state", "8"}, one = {"blocks", "2"};
   return {{"s4d", {{"s4d", {scan, small}}}},
           {"s4d", {{"s4d", {scan, small, {"disc", "bilinear"}, {"n_ssm", "0"}, {"dt_transform", "softplus"}, {"decay", "relu"}}}}},
-          {"s4d", {{"s4d", {scan, small, {"init", "real"}, {"train_B", "false"}}}}},
+          {"s4d", {{"s4d", {scan, small, {"init", "real"}, {"train_B", "false"}, {"dt_tie", "false"}}}}},
           {"s5", {{"s5", {small, one}}}},
           {"s5", {{"s5", {small, one, {"disc", "bilinear"}, {"dt", "scalar"}, {"clip_eigs", "true"}}}}},
           {"mamba", {{"mamba", {{"d_state", "4"}}}}},

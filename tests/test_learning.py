@@ -38,6 +38,18 @@ class Learning(Case):
         self.assertGreater(self.accuracy(variant="mamba", **task), 0.97)
         self.assertLess(self.accuracy(variant="cnn", **task), 0.5)
 
+    def test_a_fixed_delay(self):
+        """The same places in every example: a long filter is enough, a short one is not."""
+        task = {"task": "copying", "train.steps": 800, "copying.length": 40, "copying.tokens": 6}
+        self.assertGreater(self.accuracy(variant="s4d", **task), 0.97)
+        self.assertLess(self.accuracy(variant="cnn", **task), 0.3)
+
+    def test_reversal(self):
+        """Every datum at a distance of its own: attention by position finds it, taps that do not reach it cannot."""
+        task = {"task": "reverse", "train.steps": 800, "reverse.length": 20, "reverse.tokens": 6}
+        self.assertGreater(self.accuracy(variant="attention", **task), 0.97)
+        self.assertLess(self.accuracy(variant="cnn", **task), 0.3)
+
 
 if __name__ == "__main__":
     unittest.main()

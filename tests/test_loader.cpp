@@ -1,4 +1,5 @@
 // Host batches: layout, the order of examples, and producers that must not change either.
+#include <algorithm>
 #include <atomic>
 #include <numeric>
 #include <set>
@@ -145,6 +146,36 @@ TEST(Stream, EndlessSetsAreReadInOrder) {
   const Stream stream(0, 7);
   EXPECT_EQ(stream[123456789012], 123456789012);
   EXPECT_EQ(stream.epoch(123456789012), 0);
+}
+
+// Every example of a step is as short as the step wants, some are far longer than those of the first step before the end, and from then on
+// batches are those without a curriculum. A finite set gives no example that it does not hold.
+TEST(Curriculum, LengthsGrowWithTheSteps) {
+  for (const char* size : {"0", "60"}) {
+    const auto task = open_task("parity", {{"length", "200"}, {"train_size", size}});
+    const Curriculum lengths{20, 200, 10};
+    for (const auto& [step, longest] : {std::pair{0, 20}, {1, 38}, {5, 110}, {9, 182}, {10, 200}, {1000000000, 200}})
+      EXPECT_EQ(lengths.longest(step), longest);
+    const auto all = training_batches(*task, 3, 16, 200), growing = training_batches(*task, 3, 16, 200, 2, lengths);
+    HostBatch batch, usual;
+    for (Index n = 0; n < 24; ++n) {
+      growing(n, batch), all(n, usual);
+      const Index limit = lengths.longest(n / 2);
+      const std::int32_t longest = *std::max_element(batch.lengths.begin(), batch.lengths.end());
+      EXPECT_LE(longest, limit) << "batch " << n;
+      EXPECT_GT(longest, limit / 2) << "batch " << n;
+      EXPECT_GT(std::set<Index>(batch.indices.begin(), batch.indices.end()).size(), 4u);
+      for (std::size_t b = 0; b < 16; ++b) {
+        if (usual.lengths[b] <= limit) {
+          EXPECT_EQ(batch.indices[b], usual.indices[b]);
+        }
+        EXPECT_TRUE(task->size(Split::train) == 0 || batch.indices[b] < 60);
+      }
+      if (n >= 20) {
+        EXPECT_EQ(batch.tokens, usual.tokens);
+      }
+    }
+  }
 }
 
 TEST(Prefetcher, OrderDoesNotDependOnThreads) {

@@ -85,6 +85,8 @@ class LargestBatch(Case):
         self.refused(["bench", "--memory-limit", "1M"], "--largest-batch")
         self.refused(["bench", "--largest-batch", "--memory-limit", "1X"], "1X", "K, M, G or T")
         self.refused(["bench", "--largest-batch", "--B", "4"], "--B")
+        self.refused(["bench", "--largest-batch", "--train.batch", "4"], "train.batch 4", "finds B")
+        self.refused(["bench", "--B", "2", "--train.batch", "4"], "train.batch 4", "--B")
         self.refused(
             ["describe", "--variant", "mamba", "--mamba.dt_min", "0.5"], "mamba.dt_min = 0.5", "mamba.dt_max = 0.1"
         )

@@ -7,6 +7,7 @@
 #include "math.hpp"
 #include "op_check.hpp"
 #include "ops.hpp"
+#include "ops/feature_maps.hpp"
 
 using namespace ssm;
 
@@ -97,6 +98,41 @@ TEST(Glu, BothOrders) {
   }
 }
 
+TEST(FeatureMaps, SoftmaxOfSigns) {
+  const Index K = 5, rows = 2 * 3 * 2;
+  OpCase c = one_input(shaped({2, 3, 2, K}));
+  c.B = 2, c.T = 3, c.D = 2 * K;
+  c.input_scale = 3;
+  c.expected = [=](const Arrays& in, Params&) {
+    Values y(at(2 * K * rows));
+    for (Index row = 0; row < rows; ++row) {
+      double sum = 0;
+      for (Index i = 0; i < 2 * K; ++i) sum += y[at(row * 2 * K + i)] = std::exp((i < K ? 1 : -1) * in[0][at(row * K + i % K)]);
+      for (Index i = 0; i < 2 * K; ++i) y[at(row * 2 * K + i)] /= sum;
+    }
+    return y;
+  };
+  check_set_and_add(c, softmax_of_signs);
+}
+
+// More rolls than 2 K, too: their products repeat, and those of a whole turn are squares.
+TEST(FeatureMaps, RolledProducts) {
+  for (const auto& [K, nu] : {std::pair<Index, int>{5, 3}, {1, 1}, {2, 5}}) {
+    OpCase c = one_input(shaped({2, 3, K}));
+    c.expected = [K = K, nu = nu](const Arrays& in, Params&) {
+      Values y;
+      for (Index row = 0; row < 6; ++row)
+        for (Index j = 1; j <= nu; ++j)
+          for (Index i = 0; i < 2 * K; ++i) {
+            const auto z = [&](Index k) { return std::max((k % (2 * K) < K ? 1 : -1) * in[0][at(row * K + k % K)], 0.0); };
+            y.push_back(z(i) * z(i + j * (2 * K - 1)));
+          }
+      return y;
+    };
+    check_set_and_add(c, [nu = nu](Net& n, Tensor x) { return rolled_products(n, x, nu); });
+  }
+}
+
 TEST(Pairs, GateProductSum) {
   OpCase c = one_input(shaped({1, 3, 33}));
   c.inputs.push_back(c.inputs[0]);
@@ -107,6 +143,7 @@ TEST(Pairs, GateProductSum) {
   };
   for (const Kind& kind :
        {Kind{"silu_gate", silu_gate, [](double a, double z) { return a * z * logistic(z); }},
+        Kind{"sigmoid_gate", sigmoid_gate, [](double a, double z) { return a * logistic(z); }},
         Kind{"multiply", multiply, [](double a, double b) { return a * b; }}, Kind{"add", add, [](double a, double b) { return a + b; }}}) {
     SCOPED_TRACE(kind.name);
     c.expected = [&](const Arrays& in, Params&) {
@@ -165,29 +202,31 @@ TEST(Moves, TransposeReverseMask) {
     }
 }
 
+OpCase norm_case(bool centred, Index D) {
+  OpCase c = one_input(shaped({2, 17, D}));
+  c.gradient_tolerance = D == 1 ? 1e-3 : 1e-6;  // one channel: x is normalised away, its gradient is noise
+  c.input_scale = D == 1 ? 0.01 : 1;
+  c.expected = [=](const Arrays& in, Params& p) {
+    const Values w = p.get("norm.weight"), b = centred ? p.get("norm.bias") : Values(at(D), 0);
+    Values y(in[0].size());
+    for (Index i = 0; i < 34; ++i) {
+      double mean = 0, square = 0;
+      for (Index k = 0; k < D; ++k) mean += centred ? in[0][at(i * D + k)] / static_cast<double>(D) : 0;
+      for (Index k = 0; k < D; ++k) square += std::pow(in[0][at(i * D + k)] - mean, 2) / static_cast<double>(D);
+      for (Index k = 0; k < D; ++k) y[at(i * D + k)] = (in[0][at(i * D + k)] - mean) / std::sqrt(square + 1e-5) * w[at(k)] + b[at(k)];
+    }
+    return y;
+  };
+  c.build = [=](Net& n, const std::vector<Tensor>& x) { return norm(n, x[0], centred ? "layer" : "rms", "norm"); };
+  return c;
+}
 TEST(Norms, LayerAndRms) {
   for (const bool centred : {true, false})
     for (const Index D : {1, 3, 7, 33}) {
       SCOPED_TRACE((centred ? "layer " : "rms ") + std::to_string(D));
-      OpCase c = one_input(shaped({2, 17, D}));
-      c.gradient_tolerance = D == 1 ? 1e-3 : 1e-6;  // one channel: x is normalised away, its gradient is noise
-      c.input_scale = D == 1 ? 0.01 : 1;
-      c.expected = [=](const Arrays& in, Params& p) {
-        const Values w = p.get("norm.weight"), b = centred ? p.get("norm.bias") : Values(at(D), 0);
-        Values y(in[0].size());
-        for (Index i = 0; i < 34; ++i) {
-          double mean = 0, square = 0;
-          for (Index k = 0; k < D; ++k) mean += centred ? in[0][at(i * D + k)] / static_cast<double>(D) : 0;
-          for (Index k = 0; k < D; ++k) square += std::pow(in[0][at(i * D + k)] - mean, 2) / static_cast<double>(D);
-          for (Index k = 0; k < D; ++k) y[at(i * D + k)] = (in[0][at(i * D + k)] - mean) / std::sqrt(square + 1e-5) * w[at(k)] + b[at(k)];
-        }
-        return y;
-      };
-      c.build = [=](Net& n, const std::vector<Tensor>& x) { return norm(n, x[0], centred ? "layer" : "rms", "norm"); };
-      if (D > 1 || !centred) check_op(c);
+      if (D > 1 || !centred) check_op(norm_case(centred, D));
     }
 }
-
 TEST(Norms, LayerBesideAnotherReader) {
   OpCase c = one_input(shaped({2, 5, 7}));
   c.build = [](Net& n, const std::vector<Tensor>& x) { return add(n, layer_norm(n, x[0], "norm"), activation(n, x[0], "tanh")); };

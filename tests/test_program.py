@@ -20,6 +20,7 @@ READS = {"task": "listops", "induction.length": None, "listops.data_dir": "tsv",
 class BadKeys(Case):
     def test_names_and_values(self):
         small = self.train_words()
+        growing = [*small, "--induction.min_length", "16", "--train.curriculum", "0.5"]
         listops = ["describe", "--task", "listops", "--variant", "s4d"]
         for arguments, parts in [
             (["trian"], ["unknown command 'trian'", "'train'"]),
@@ -49,6 +50,13 @@ class BadKeys(Case):
             ([*small, "--induction.length", "7"], ["induction.length = '7'", "[8, 1048576]"]),
             ([*small, "--train.length", "32"], ["train.length = 32", "up to 64"]),
             (["describe", *small[1:], "--train.length", "32"], ["train.length = 32", "up to 64"]),
+            ([*small, "--induction.min_length", "7"], ["induction.min_length = 7", "0, or 8 to length = 64"]),
+            ([*small, "--train.curriculum", "-1"], ["train.curriculum = '-1'", "[0, 1e+09]"]),
+            ([*small, "--train.curriculum", "4"], ["train.curriculum = 4", "induction", "all 64 long"]),
+            ([*growing, "--train.curriculum_from", "65"], ["train.curriculum_from = 65", "up to 64"]),
+            ([*growing, "--train.curriculum_from", "15"], ["curriculum_from = 15", "0 of the first 1024", "an eighth"]),
+            ([*growing, "--train.seconds", "9"], ["train.curriculum = 0.5", "train.seconds", "whole steps"]),
+            (["describe", *growing[1:], "--train.curriculum_from", "65"], ["train.curriculum_from = 65", "up to 64"]),
             ([*small, "--layers", "s4d,mambo"], ["'mambo'", "did you mean 'mamba'"]),
             ([*small, "--layers", "s4d,,mamba"], ["variant in model.layers ''"]),
             ([*small, "--layers", "s4d*x"], ["s4d*x", "not a positive integer"]),
@@ -285,6 +293,7 @@ class Commands(Case):
             self.assertIn("--help", text)
         self.assertIn("last one wins", self.good("train", "--help"))
         self.assertEqual(self.call().returncode, 2)
+        self.assertRegex(self.good("--version"), r"^ssmbench ([0-9a-f]{12}|unknown)\b.*, (float|double), ")
 
     def test_list_and_describe_as_json(self):
         registry = json.loads(self.good("list", "--json"))

@@ -2,6 +2,7 @@
 // either path have the same losses.
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "draws.hpp"
 #include "loader.hpp"
@@ -34,18 +35,25 @@ bool same_bits(const std::vector<T>& made, const auto& host) {
   return made.size() == wanted.size() && (made.empty() || std::memcmp(made.data(), wanted.data(), made.size() * sizeof(T)) == 0);
 }
 
-void expect_batches(const std::string& name, const Settings& settings) {
+void expect_batches(const std::string& name, const Settings& settings, const Curriculum& lengths_of_steps = {}) {
   const auto task = open_task(name, settings, 3);
   const TaskInfo info = task->info();
   const Index B = 5, T = info.max_length + 3, accumulate = 2, history = 4;
   const Index size = task->size(Split::train);
   HostBatch host;
-  const auto make = training_batches(*task, 11, B, T);
+  const auto make = training_batches(*task, 11, B, T, accumulate, lengths_of_steps);
   make(0, host);
   const Slot<std::int32_t> tokens(host.tokens.size()), lengths(host.lengths.size()), targets(host.targets.size());
   const Slot<Real> features(host.features.size()), values(host.values.size());
   const Slot<StepState> state(1);
-  BatchPlan plan{{tokens.get(), features.get(), lengths.get(), targets.get(), values.get()}, B, T, accumulate, 1, history, {size, 11}};
+  BatchPlan plan{{tokens.get(), features.get(), lengths.get(), targets.get(), values.get()},
+                 B,
+                 T,
+                 accumulate,
+                 1,
+                 history,
+                 {size, 11},
+                 lengths_of_steps};
   const auto maker = task->batches(plan);
   const Run run{test_device().exec(), Mode::train, state.get()};
   for (const Index step : {0, 1, 2, 3, 9}) {
@@ -62,6 +70,7 @@ void expect_batches(const std::string& name, const Settings& settings) {
       ASSERT_TRUE(same_bits(lengths.read(), host.lengths)) << "step " << step;
       ASSERT_TRUE(same_bits(features.read(), host.features)) << "step " << step;
       ASSERT_TRUE(same_bits(values.read(), host.values)) << "step " << step;
+      ASSERT_LE(*std::max_element(host.lengths.begin(), host.lengths.end()), lengths_of_steps.longest(step));
       real += host.tokens_real;
     }
     EXPECT_EQ(maker->read_tokens(step, step + 1).at(0), real);
@@ -70,6 +79,7 @@ void expect_batches(const std::string& name, const Settings& settings) {
 
 const std::vector<std::pair<std::string, Settings>> more = {
     {"selective_copying", {{"fixed", "true"}, {"train_size", "9"}}},
+    {"induction", {{"min_length", "8"}, {"train_size", "40"}}},
     {"parity", {{"labels", "last"}, {"min_length", "30"}}},
     {"copying", {{"form", "lag"}, {"tokens", "20"}}},
     {"needle", {{"length", "256"}, {"records", "4"}, {"kind", "near"}, {"depth", "0.5"}}},
@@ -80,6 +90,12 @@ const std::vector<std::pair<std::string, Settings>> more = {
     {"mad_recall", {{"labels", "recall"}}},
     {"word_problem", {{"group", "S5"}}}};
 
+// Each grows to its longest by step 3.
+const std::vector<std::tuple<std::string, Settings, Curriculum>> growing = {
+    {"parity", {}, {4, 40, 3}},
+    {"induction", {{"length", "64"}, {"min_length", "8"}, {"train_size", "40"}}, {20, 64, 3}},
+    {"mqar", {{"min_length", "64"}, {"pairs", "4"}}, {64, 128, 3}}};
+
 const AtStart registered([] {
   for (const std::string& name : generated_tasks()) {
     if (!TaskRegistry::get().make(name, "task")->host_only().empty()) continue;
@@ -87,6 +103,8 @@ const AtStart registered([] {
       expect_batches(name, {});
       for (const auto& [other, settings] : more)
         if (other == name) expect_batches(name, settings);
+      for (const auto& [other, settings, lengths] : growing)
+        if (other == name) expect_batches(name, settings, lengths);
     });
   }
 });
@@ -127,6 +145,7 @@ Trained train(const KeyValues& task, const std::string& data) {
 
 TEST(Recipes, BothPathsTrainAlike) {
   const std::vector<KeyValues> runs = {{{"task", "parity"}, {"train.accumulate", "2"}},
+                                       {{"task", "parity"}, {"train.curriculum", "4"}, {"train.curriculum_from", "6"}},
                                        {{"task", "mad_recall"}, {"mad_recall.train_size", "8"}},
                                        {{"task", "adding"}, {"adding.length", "40"}}};
   for (const KeyValues& keys : runs) {
@@ -136,6 +155,10 @@ TEST(Recipes, BothPathsTrainAlike) {
     EXPECT_EQ(device.path, "device");
     EXPECT_EQ(host.loss.size(), 5u);
     EXPECT_TRUE(host == device);
+    if (keys[1].first == "train.curriculum") {
+      EXPECT_LE(host.tokens[0], 3 * 6);
+      EXPECT_GT(host.tokens[4] - host.tokens[3], 3 * 6);
+    }
   }
 }
 

@@ -97,6 +97,14 @@ class Resume(Case):
                     "train.plateau_patience": 1, "induction.train_size": 50, "model.d_model": 32, "run.report_every": 7}
         )  # fmt: skip
 
+    def test_curriculum(self):
+        for seed, made in enumerate(("host", "device")):
+            with self.subTest(made=made):
+                self.interrupted(
+                    160, **{"task": "parity", "induction.length": None, "train.curriculum": 0.8, "run.data": made,
+                            "train.accumulate": 2, "seed": seed}
+                )  # fmt: skip
+
     def test_hybrid_on_listops(self):
         self.interrupted(200, **LISTOPS, **{"layers": "mamba,s4,attention,cnn"})
 

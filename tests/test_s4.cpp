@@ -64,6 +64,26 @@ TEST(Hippo, EigenbasisReconstructs) {
   }
 }
 
+// A = V diag(lambda) V^-1 of a matrix with real eigenvalues as well as pairs, frequencies ascending.
+TEST(Hippo, DenseEigenbasisReconstructs) {
+  const Index N = 9;
+  const std::vector<double> A = test_values("A", N * N);
+  const Eigenbasis e = eigenbasis(N, A);
+  for (Index i = 0; i < N; ++i)
+    for (Index j = 0; j < N; ++j) {
+      Cx sum = 0, one = 0;
+      for (Index k = 0; k < N; ++k) {
+        sum += e.V[at(i * N + k)] * e.lambda[at(k)] * e.inverse[at(k * N + j)];
+        one += e.V[at(i * N + k)] * e.inverse[at(k * N + j)];
+      }
+      EXPECT_NEAR(std::abs(sum - A[at(i * N + j)]), 0, 1e-12) << i << ',' << j;
+      EXPECT_NEAR(std::abs(one - (i == j ? 1.0 : 0.0)), 0, 1e-12) << i << ',' << j;
+    }
+  EXPECT_LT(e.lambda.front().imag(), 0);
+  EXPECT_EQ(e.lambda.front(), std::conj(e.lambda.back()));
+  for (std::size_t k = 1; k < e.lambda.size(); ++k) EXPECT_LE(e.lambda[k - 1].imag(), e.lambda[k].imag());
+}
+
 // A net whose output is the kernel of one kind.
 struct KernelCase {
   const char* name;
@@ -89,7 +109,7 @@ OpCase op_case(const KernelCase& c) {
   return o;
 }
 
-SsmOptions with(std::function<void(SsmOptions&)> change) {
+SsmOptions with(const std::function<void(SsmOptions&)>& change) {
   SsmOptions o;
   o.dt_min = 0.05;
   o.dt_max = 0.3;
@@ -97,7 +117,7 @@ SsmOptions with(std::function<void(SsmOptions&)> change) {
   return o;
 }
 SsmOptions low_rank(
-    const char* kind, Index N, std::function<void(SsmOptions&)> change = [](SsmOptions&) {}) {
+    const char* kind, Index N, const std::function<void(SsmOptions&)>& change = [](SsmOptions&) {}) {
   return with([&](SsmOptions& o) {
     const Dplr d = dplr(kind, N, true);
     o.disc = "bilinear";
@@ -250,6 +270,42 @@ TEST(S4, TransformsInvertAndDouble) {
     EXPECT_LT(relative_error(doubled.C, twice.C), 1e-11) << kind;
     s4_transform(once, 40, S4Map::to_plain);
     EXPECT_LT(relative_error(once.C, plain.C), 1e-9) << kind;
+  }
+}
+
+// With a Q far from P*: the kernel, its lengthened form and the stream agree with dense powers.
+TEST(S4, FreeQ) {
+  for (const char* init : {"legs", "legt"}) {
+    const auto variant = make_variant("s4", {{"s4", {{"d_state", "8"}, {"init", init}, {"low_rank", "free"}}}});
+    const Index B = 2, T = 20, D = 3;
+    ProbeSpec spec;
+    spec.B = B, spec.T = T, spec.D = D, spec.l_max = 16;
+    spec.mode = Mode::evaluate;
+    spec.inputs = {shaped({B, T, D})};
+    spec.build = [&](Net& n, const std::vector<Tensor>& in) { return variant->build(n, in[0]); };
+    Probe probe(test_device().exec(), spec);
+    probe.params().set("kernel.Q", test_values("Q", static_cast<Index>(probe.params().get("kernel.Q").size())));
+    Case c;
+    c.B = B, c.T = T, c.D = D, c.l_max = 16;
+    c.x = test_values("x", B * T * D);
+    for (const ParamInfo& p : probe.params().all()) c.params[p.name] = probe.params().get(p.name);
+    c.y.assign(c.x.size(), 0.0);
+    variant->reference(c);
+    probe.prepare();
+    EXPECT_LT(relative_error(probe.forward({c.x}), c.y), kDouble ? 1e-10 : 1e-5) << init;
+    spec.mode = Mode::stream, spec.T = 1;
+    spec.inputs = {shaped({B, 1, D})};
+    Probe one(test_device().exec(), spec, probe.shared());
+    one.prepare();
+    one.reset();
+    std::vector<double> streamed(c.y.size());
+    for (Index t = 0; t < T; ++t) {
+      std::vector<double> now;
+      for (Index i = 0; i < B * D; ++i) now.push_back(c.x[at((i / D * T + t) * D + i % D)]);
+      const std::vector<double> out = one.step({now});
+      for (Index i = 0; i < B * D; ++i) streamed[at((i / D * T + t) * D + i % D)] = out[at(i)];
+    }
+    EXPECT_LT(relative_error(streamed, c.y), kDouble ? 1e-10 : 1e-5) << init << " streamed";
   }
 }
 

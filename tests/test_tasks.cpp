@@ -111,7 +111,7 @@ TEST(Tasks, ExamplesArePureFunctionsOfTheirIndex) {
 
 // Every task states what a right generator shows: distributions, oracles, shortcuts. 4 standard errors and the stated tolerance.
 TEST(Tasks, StatisticsAreAsStated) {
-  const std::map<std::string, Index> costly = {{"pathfinder", 60}, {"gabor", 40}, {"strokes", 100}, {"pendulum", 30}};
+  const std::map<std::string, Index> costly = {{"pathfinder", 60}, {"gabor", 60}, {"strokes", 30}, {"pendulum", 30}};
   for (const std::string& name : generated_tasks()) {
     SCOPED_TRACE(name);
     const auto found = costly.find(name);
@@ -229,6 +229,17 @@ TEST(Induction, OneTriggerThenTheAnswerThenTheTriggerAgain) {
     EXPECT_NEAR(first_half / n, .5, share_tolerance(.5, n));
     for (const double count : answer) EXPECT_NEAR(count / n, 1 / 15., share_tolerance(1 / 15., n));
   }
+}
+
+TEST(Induction, ManyLengths) {
+  expect_statistics("induction", {{"length", "40"}, {"min_length", "8"}}, 2000);
+  Example e;
+  std::map<std::size_t, int> lengths;
+  const auto task = open_task("induction", {{"length", "40"}, {"min_length", "8"}});
+  for (Index i = 0; i < 3300; ++i) task->example(Split::train, i, e), ++lengths[e.tokens.size()];
+  EXPECT_EQ(lengths.size(), 33u);
+  EXPECT_EQ(lengths.begin()->first, 8u);
+  for (const auto& [length, count] : lengths) EXPECT_NEAR(count / 3300., 1 / 33., share_tolerance(1 / 33., 3300)) << length;
 }
 
 TEST(Induction, PublishedValuesFollowTheLength) {

@@ -7,6 +7,10 @@
 
 #include "exec.hpp"
 
+#if defined(__HIP__)
+static_assert(!ssm_node_is_assignable<std::string, testing::internal::CodeLocation>);  // cmake/hip15.hpp
+#endif
+
 ssm::Device& test_device();
 
 // Gradients are held to differences in the double build; the sanitizer build runs the same code once, for its memory.

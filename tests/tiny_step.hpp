@@ -4,9 +4,10 @@
 #include <string>
 #include <vector>
 
+#include "model.hpp"
 #include "testing.hpp"
 #include "tiny_task.hpp"
-#include "train/trainer.hpp"
+#include "train/optimizer.hpp"
 
 namespace ssm {
 

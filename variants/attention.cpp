@@ -1,8 +1,8 @@
 // attention.cpp - softmax multi-head attention (Vaswani et al. 2017), with RoPE (Su et al. 2021) or ALiBi (Press et al. 2022) positions.
 //
-//   [q | k | v] = x W_in,   s_ij = q_i k_j / sqrt(dh) [- slope_h |i - j|],   y = concat_h(softmax(s) v) W_out,   dh = D / heads
+//   [q | k | v] = x W_in,   s_ij = q_i k_j / sqrt(dh) [- slope_h |i - j|],   y = concat_h(softmax(s) v) W_out,   dh = head_dim or D / heads
 //
-// in_proj.weight ((heads + 2 kv_heads) dh, D)   out_proj.weight (D, D)   positions.weight (l_max, D) where learned
+// in_proj.weight ((heads + 2 kv_heads) dh, D)   out_proj.weight (D, heads dh)   positions.weight (l_max, D) where learned
 // Default block: GPT style, pre-norm with an MLP of twice the width. State: keys and values of l_max (or window) positions.
 #include <cmath>
 
@@ -14,13 +14,16 @@ namespace ssm::attention_variant {
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 struct Attention final : Variant, KeepsApart {
-  int heads = 2, kv_heads = 0, window = 0;
+  int heads = 2, kv_heads = 0, head_dim = 0, window = 0;
   std::string positions = "rope", view = "tiled";
   bool causal_mask = true, bias = false;
 
   std::string about() const override { return "softmax attention: every position looks at every earlier one (Vaswani 2017)"; }
   void knobs(Knobs& k) override {
-    k("heads", heads, {1, 2, 4, 8}).range(1, 256).note("heads; the head width is D / heads", "LRA baselines: 8 at width 512, 4 at 256");
+    k("heads", heads, {1, 2, 4, 8})
+        .range(1, 256)
+        .note("heads, of width D / heads unless head_dim says", "LRA baselines: 8 at width 512, 4 at 256");
+    k("head_dim", head_dim, {0, 16, 64}).range(0, 1024).note("width of a head; 0: D / heads", "LRA Image baseline: 8 of 8 at width 128");
     k("kv_heads", kv_heads, {0, 1}).range(0, 256).note("heads of keys and values, shared by groups of queries; 0: as many as heads");
     k("positions", positions, {"rope", "alibi", "learned", "sin", "none"})
         .note("how order is seen; learned and sin are added to the mixer's input",
@@ -41,11 +44,13 @@ struct Attention final : Variant, KeepsApart {
   }
   Block block() const override { return {"layer", "pre", 2}; }
 
+  Index width(Index D) const { return head_dim ? head_dim : D / heads; }
   Index keys() const { return kv_heads ? kv_heads : heads; }
 
   Tensor build(Net& n, Tensor x) override {
     const Index D = x.D();
-    if (D % heads) throw BadInput("attention.heads = " + std::to_string(heads) + " must divide the model width " + std::to_string(D));
+    if (head_dim == 0 && D % heads)
+      throw BadInput("attention.heads = " + std::to_string(heads) + " must divide the model width " + std::to_string(D));
     if (positions == "learned") x = add_positions(n, x, "positions");
     if (positions == "sin") x = add_sinusoids(n, x);
     AttentionOptions o;
@@ -57,7 +62,7 @@ struct Attention final : Variant, KeepsApart {
     o.view = view;
     LinearOptions projection;
     projection.bias = bias;
-    const Tensor y = attention(n, linear(n, x, (heads + 2 * keys()) * (D / heads), "in_proj", projection), o, starts);
+    const Tensor y = attention(n, linear(n, x, (heads + 2 * keys()) * width(D), "in_proj", projection), o, starts);
     return linear(n, y, D, "out_proj", projection);
   }
 
@@ -69,10 +74,10 @@ struct Attention final : Variant, KeepsApart {
   }
 
   void reference(Case& c) const override {
-    const Index T = c.T, D = c.D, dh = D / heads, wide = (heads + 2 * keys()) * dh;
+    const Index T = c.T, D = c.D, dh = width(D), wide = (heads + 2 * keys()) * dh;
     const std::vector<double>*b_in = bias ? &c.p("in_proj.bias") : nullptr, *b_out = bias ? &c.p("out_proj.bias") : nullptr;
     for (Index b = 0; b < c.B; ++b) {
-      std::vector<double> rows(at(T * wide)), x(at(D)), mixed(at(D)), p(at(T));
+      std::vector<double> rows(at(T * wide)), x(at(D)), mixed(at(heads * dh)), p(at(T));
       for (Index t = 0; t < T; ++t) {
         for (Index d = 0; d < D; ++d) {
           const Index even = d - d % 2;
@@ -113,7 +118,7 @@ struct Attention final : Variant, KeepsApart {
             mixed[at(h * dh + d)] = sum > 0 ? y / sum : 0;
           }
         }
-        dense_row(mixed.data(), D, c.p("out_proj.weight"), b_out, &c.y[at((b * T + i) * D)]);
+        dense_row(mixed.data(), heads * dh, c.p("out_proj.weight"), b_out, &c.y[at((b * T + i) * D)]);
       }
     }
   }

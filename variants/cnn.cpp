@@ -3,7 +3,8 @@
 //   h = relu(norm(conv1(x)))     h = relu(norm(conv2(h)))     y = relu(x + h)                                       x, h, y (B,T,D)
 //   conv(x)_t = b + sum_j W_j x_{t - (k-1-j) delta},  W_o = g_o v_o / |v_o|     centred: taps on both sides of t
 //
-// delta = 2^(layer modulo dilation_cycle), so that n layers see 1 + 2 (k-1) (2^n - 1) positions; dropout belongs to the model.
+// delta = dilation_base^(layer modulo dilation_cycle), so that with base 2 n layers see 1 + 2 (k-1) (2^n - 1) positions; dropout belongs to
+// the model.
 // The published stack has no norm and no outer residual; here the block is pre-norm as for the other families (it trains at any depth), and
 // model.norm = none gives the published one around the mixer.
 #include <algorithm>
@@ -14,14 +15,15 @@
 namespace ssm::cnn {
 
 struct Cnn final : Variant {
-  int kernel = 3, dilation = 0, dilation_cycle = 8;
+  int kernel = 3, dilation = 0, dilation_base = 2, dilation_cycle = 8;
   bool weight_norm = true, residual = true, causal_taps = true;
   std::string inner_norm = "none";
 
   std::string about() const override { return "TCN: two dilated convolutions with ReLU and a residual (Bai et al. 2018)"; }
   void knobs(Knobs& k) override {
     k("kernel", kernel, {2, 3, 7}).range(1, 64).note("taps of each convolution");
-    k("dilation", dilation, {0, 1, 4}).range(0, 1 << 20).note("distance of the taps; 0: 2^(layer modulo dilation_cycle)");
+    k("dilation", dilation, {0, 1, 4}).range(0, 1 << 20).note("distance of the taps; 0: dilation_base^(layer modulo dilation_cycle)");
+    k("dilation_base", dilation_base, {2, 3}).range(1, 64).note("factor of the dilation from layer to layer, up to 2^20");
     k("dilation_cycle", dilation_cycle, {4, 8}).range(1, 20).note("layers after which the dilation starts again at 1");
     k("weight_norm", weight_norm).note("weights are a direction times a length");
     k("inner_norm", inner_norm, {"none", "layer"}).note("norm after each convolution");
@@ -32,7 +34,11 @@ struct Cnn final : Variant {
   Answer causal() const override { return causal_taps ? Answer{} : Answer::no("its taps are centred (causal = false)"); }
   Answer streams() const override { return causal(); }
 
-  int distance() const { return dilation > 0 ? dilation : 1 << (layer % dilation_cycle); }
+  int distance() const {
+    Index delta = dilation > 0 ? dilation : 1;
+    for (int i = 0; dilation == 0 && i < layer % dilation_cycle; ++i) delta = std::min<Index>(delta * dilation_base, 1 << 20);
+    return static_cast<int>(delta);
+  }
 
   Tensor build(Net& n, Tensor x) override {
     Tensor h = x = n.as(x, Order::BTD);

@@ -3,7 +3,7 @@
 //   S~_t = e^{g_t} S_{t-1}     S_t = S~_t + beta_t k_t (v_t - S~_t^T k_t)^T     o_t = K^{-1/2} S_t^T q_t     y = W_o rms_h(o) [silu(W_g x)]
 //
 // q, k (B,T,H K) short convolution, silu, unit length per head    v (B,T,H V) short convolution, silu    beta = sigmoid(W_b x) (B,T,H)
-// gated: g = -e^{A_log} softplus(W_a x + dt_bias) (B,T,H), else 0    K = D / H, V = expand_v D / H, rounded down
+// gated: g = -e^{A_log} softplus(W_a x + dt_bias) (B,T,H), else 0    K = expand_k D / H, V = expand_v D / H, rounded down
 #include <algorithm>
 #include <cmath>
 
@@ -14,13 +14,14 @@ namespace ssm::deltanet {
 
 struct DeltaNet final : Variant, KeepsApart {
   int heads = 2, d_conv = 4;
-  double expand_v = 1;
+  double expand_k = 1, expand_v = 1;
   bool gated = false, gate = false, negative = false, learned_beta = true;
   std::string view = "chunked";
 
   std::string about() const override { return "DeltaNet: linear attention with the delta rule, plain or gated (Yang 2024)"; }
   void knobs(Knobs& k) override {
     k("heads", heads, {1, 2, 4}).range(1, 256).note("heads, each with a state of its own");
+    k("expand_k", expand_k, {0.5, 1}).range(0.01, 16).note("width of all queries over D");
     k("expand_v", expand_v, {1, 2}).range(0.01, 16).note("width of all values over D");
     k("gated", gated).note("the state decays by a gate per head and step (Gated DeltaNet)");
     k("learned_beta", learned_beta).note("the strength of a correction depends on the input, else it is 1");
@@ -31,7 +32,7 @@ struct DeltaNet final : Variant, KeepsApart {
   }
   Block block() const override { return {"rms", "pre", 4}; }
 
-  Index key(Index D) const { return std::max<Index>(1, D / heads); }
+  Index key(Index D) const { return std::max<Index>(1, static_cast<Index>(expand_k * static_cast<double>(D)) / heads); }
   Index value(Index D) const { return std::max<Index>(1, static_cast<Index>(expand_v * static_cast<double>(D)) / heads); }
 
   Tensor project(Net& n, Tensor x, Index width, const std::string& name) const {

@@ -5,13 +5,15 @@
 //
 // u, y (B,T,D)    m = head_dim, H = D/m heads of one kernel each, m^2 products a head    K_shift of N = d_state taps, ops/filters.hpp
 // q_proj, k_proj, v_proj, output_linear (D,D)   ssm_k_kernel.B (D,N)  .C (1,D,N)   ssm_k_D (D)   kernel.* as in S4D, one set a head   D (H)
-// Streaming carries N inputs of k, and the diagonal states of all products; with long kernels, inner = longconv, l_max inputs instead.
+// Streaming carries N inputs of k, and the diagonal states of all products; with long kernels, inner = longconv or hyena, l_max inputs instead.
+// inner = hyena has filter_fn.* as in Hyena, whose bias stands for D.
 #include <algorithm>
 #include <cmath>
 
 #include "error.hpp"
 #include "hippo.hpp"
 #include "ops/filters.hpp"
+#include "plain_filters.hpp"
 #include "ssm_layer.hpp"
 
 namespace ssm::h3 {
@@ -30,7 +32,8 @@ struct H3 final : Variant {
     k("d_state", d_state, {16, 64}).range(2, 4096).note("states N of the shift and of the diagonal system");
     k("head_dim", head_dim, {1, 2}).range(1, 256).note("channels m of a head");
     k("shift", shift).note("the shift state space on k", "with both: associative recall 99.8, S4D alone 86.0");
-    k("inner", inner, {"s4d", "longconv"}).note("the second kernel: diagonal state space, or a parameter per tap");
+    k("inner", inner, {"s4d", "longconv", "hyena"})
+        .note("the second kernel: diagonal state space, a parameter per tap, or an MLP over time");
     k("init", init, {"lin", "inv", "legs"}).note("initial A of the diagonal system");
     k("disc", disc, {"bilinear", "zoh"}).note("its discretisation");
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step");
@@ -49,6 +52,12 @@ struct H3 final : Variant {
 
   // y = K_h * s + D_h s for every product s (B m m, H, T).
   Tensor long_memory(Net& n, Tensor s, Index H) const {
+    if (inner == "hyena") {
+      const auto scope = n.scope("filter_fn");
+      HyenaFilterOptions o;
+      o.d = H, o.freq = 10;
+      return long_conv(n, s, hyena_filter(n, o)[0], {}, view);
+    }
     if (inner == "longconv") {
       LongKernelOptions o;
       o.length = n.l_max;
@@ -95,6 +104,11 @@ struct H3 final : Variant {
   }
   // The diagonal system by its recurrence, or the taps themselves.
   std::vector<double> remember(const Case& c, Index h, const std::vector<double>& x) const {
+    if (inner == "hyena") {
+      std::vector<double> taps;
+      for (Index t = 0; t < std::min(c.T, c.l_max); ++t) taps.push_back(plain_hyena_tap(c, "filter_fn", h, t, true, 0));
+      return convolve(taps, 0, x);
+    }
     const double skip = c.p("D")[at(h)];
     if (inner == "longconv") {
       const auto first = c.p("kernel").begin() + h * c.l_max;

@@ -5,11 +5,14 @@
 // u, y (B,T,H), H = D    x (B,T,p), p = d_state unpaired modes    B_re, B_im (p,H)  C_re, C_im (H,p)  D (H)
 // lambda starts uniform by area on the ring r_min <= |lambda| <= r_max, with phases up to max_phase; gamma = sqrt(1 - |lambda|^2) at first.
 // Other parametrisations: exp, lambda = exp(-nu + i theta); re_im, lambda = lambda_re + i lambda_im. Both directions: C2_re, C2_im go back.
+// lambda = dense is the plain linear recurrence that the paper starts from: real A (p,p), B.weight (p,H), C.weight (H,p), without gamma.
 #include <algorithm>
 #include <cmath>
 
 #include "error.hpp"
 #include "mimo_layer.hpp"
+#include "ops/dense_scan.hpp"
+#include "ops/skip_channels.hpp"
 #include "starts.hpp"
 
 namespace ssm::lru {
@@ -38,12 +41,12 @@ struct Lru final : Variant, KeepsApart {
   std::string about() const override { return "LRU: linear recurrent unit, a diagonal recurrence without a time step (Orvieto 2023)"; }
   void knobs(Knobs& k) override {
     k("d_state", d_state, {16, 64, 256}).range(1, 65536).note("unpaired complex modes p");
-    k("lambda", lambda, {"stable_exp", "exp", "re_im"})
-        .note("parameters of lambda",
+    k("lambda", lambda, {"stable_exp", "exp", "re_im", "dense"})
+        .note("parameters of lambda; dense: of a whole matrix instead",
               "sCIFAR / ListOps / Pathfinder without ring and gamma: stable_exp 87.2/59.4/93.5, exp 85.4/60.5/65.4, "
-              "re_im 86.5/58.8/fails");
+              "re_im 86.5/58.8/fails, dense 72.2/50.4/fails");
     k("r_min", r_min, {0, 0.9}).range(0, 1).note("inner radius of the ring", "ring instead of disc: 88.1/59.4/94.4");
-    k("r_max", r_max, {1, 0.999}).range(1e-6, 1).note("outer radius of the ring");
+    k("r_max", r_max, {1, 0.999}).range(1e-6, 1).note("outer radius of the ring; dense: of the disc");
     k("max_phase", max_phase, {6.28, 0.314}).range(1e-6, 6.2832).note("largest initial phase", "Path-X needs 0.314");
     k("gamma", gamma).note("input scaled by e^gamma_log", "with it 89.0/60.2/95.1; Path-X does not train without");
     k("activation", activation, {"full_glu", "half_glu1", "half_glu2", "gelu"}).note("output gate");
@@ -54,11 +57,13 @@ struct Lru final : Variant, KeepsApart {
   Answer streams() const override { return causal(); }
 
   Answer keeps_apart() const override {
+    if (lambda == "dense") return Answer::no("lru.lambda = dense carries its state through the row; allowed are stable_exp, exp, re_im");
     return bidirectional ? Answer::no("lru.bidirectional reads the future; allowed is false") : Answer{};
   }
 
   Tensor build(Net& n, Tensor u) override {
     if (r_min >= r_max) throw BadInput("lru.r_min is " + number_text(r_min) + "; it must be below lru.r_max = " + number_text(r_max));
+    if (lambda == "dense") return dense(n, n.as(u, Order::BTD));
     const Index H = u.D(), p = d_state;
     const Ring ring{r_min, r_max, max_phase, hash_name(n.full("ring"))};
     const bool stable = lambda == "stable_exp", polar = stable || lambda == "exp";
@@ -87,7 +92,41 @@ struct Lru final : Variant, KeepsApart {
     return gelu_gate(n, mimo_scan(n, n.as(u, Order::BTD), mimo_system(n, s), D, view, starts), activation);
   }
 
+  // The eigenvalues of a random A lie all over the disc of radius r_max.
+  Tensor dense(Net& n, Tensor u) const {
+    const Index H = u.D(), p = d_state;
+    const double per_state = 1 / std::sqrt(static_cast<double>(p));
+    LinearOptions in, out;
+    in.bias = out.bias = false;
+    in.weight = init::normal(1 / std::sqrt(static_cast<double>(H))), in.group = ssm_group();
+    out.weight = init::normal(per_state);
+    const Tensor w = linear(n, u, p, "B", in);
+    const Param A = n.param("A", {p, p}, init::normal(r_max * per_state), ssm_group());
+    Tensor y = linear(n, dense_scan(n, w, A, false), H, "C", out);
+    if (bidirectional) y = add(n, y, linear(n, dense_scan(n, w, A, true), H, "C2", out));
+    return gelu_gate(n, skip_channels(n, y, u, n.param("D", {H}, init::normal(1))), activation);
+  }
+  void dense_reference(Case& c) const {
+    const Index H = c.D, p = d_state;
+    std::vector<double> y(c.x.size()), next(at(p)), row(at(H));
+    for (Index b = 0; b < c.B; ++b)
+      for (const bool back : {false, true}) {
+        std::vector<double> now(at(p), 0.0);
+        for (Index k = 0; k < c.T && (bidirectional || !back); ++k) {
+          const Index first = (b * c.T + (back ? c.T - 1 - k : k)) * H;
+          dense_row(&c.x[at(first)], H, c.p("B.weight"), nullptr, next.data());
+          for (Index i = 0; i < p; ++i)
+            for (Index j = 0; j < p; ++j) next[at(i)] += c.p("A")[at(i * p + j)] * now[at(j)];
+          now = next;
+          dense_row(now.data(), p, c.p(back ? "C2.weight" : "C.weight"), nullptr, row.data());
+          for (Index h = 0; h < H; ++h) y[at(first + h)] += row[at(h)] + (back ? 0 : c.p("D")[at(h)] * c.x[at(first + h)]);
+        }
+      }
+    gelu_gate_reference(c, y, activation);
+  }
+
   void reference(Case& c) const override {
+    if (lambda == "dense") return dense_reference(c);
     using Cx = std::complex<double>;
     MimoLoops m;
     for (Index k = 0; k < d_state; ++k) {

@@ -2,7 +2,8 @@
 //
 //   S_t = gamma_h S_{t-1} + k_t v_t^T     o_t = K^{-1/2} S_t^T q_t     gamma_h = 1 - 2^{-5-h}     y = W_o (rms_h(o) silu(W_g x))
 //
-// q, k (B,T,H K), rotated by their positions    v, g (B,T,H V)    K = D / H, V = expand_v D / H, rounded down
+// q, k (B,T,H K), rotated by their positions    v, g (B,T,H V)    K = expand_k D / H, V = expand_v D / H, rounded down
+// Optional short convolutions of q, k, v stand before the rotation.
 // Without the official scalings of q, k and the scores, which the norm of each head cancels but for its epsilon.
 #include <algorithm>
 #include <cmath>
@@ -13,25 +14,27 @@
 namespace ssm::retnet {
 
 struct RetNet final : Variant, KeepsApart {
-  int heads = 4;
-  double expand_v = 2;
+  int heads = 4, d_conv = 0;
+  double expand_k = 1, expand_v = 2;
   std::string decay = "multi_scale", rotation = "half", view = "chunked";
   bool gate = true, output_norm = true;
 
   std::string about() const override { return "RetNet: linear attention with a fixed decay per head and rotary positions (Sun 2023)"; }
   void knobs(Knobs& k) override {
     k("heads", heads, {1, 2, 4}).range(1, 256).note("heads, each with a decay of its own", "perplexity 26.05; small heads 27.68");
+    k("expand_k", expand_k, {0.5, 1}).range(0.01, 16).note("width of all queries over D");
     k("expand_v", expand_v, {1, 2}).range(0.01, 16).note("width of all values over D");
     k("decay", decay, {"multi_scale", "single", "none"})
         .note("gamma of head h: 1 - 2^(-5-h), 1 - 2^-5 for all, or 1", "single 27.02, none 27.86");
     k("rotary", rotation, {"half", "interleaved", "none"}).note("which channels of q and k turn together");
     k("gate", gate).note("the output is multiplied by silu(W_g x)", "off 27.84");
+    k("d_conv", d_conv, {0, 4}).range(0, 16).note("width of short convolutions of q, k, v, before they turn; 0: none");
     k("output_norm", output_norm).note("RMS norm of every head's output", "off 27.54");
     k.view("view", view, {"chunked", "scan"});
   }
   Block block() const override { return {"rms", "pre", 2}; }
 
-  Index key(Index D) const { return std::max<Index>(1, D / heads); }
+  Index key(Index D) const { return std::max<Index>(1, static_cast<Index>(expand_k * static_cast<double>(D)) / heads); }
   Index value(Index D) const { return std::max<Index>(1, static_cast<Index>(expand_v * static_cast<double>(D)) / heads); }
 
   Tensor build(Net& n, Tensor x) override {
@@ -39,7 +42,11 @@ struct RetNet final : Variant, KeepsApart {
     x = n.as(x, Order::BTD);
     LinearOptions no_bias;
     no_bias.bias = false;
-    Tensor q = linear(n, x, heads * K, "q_proj", no_bias), k = linear(n, x, heads * K, "k_proj", no_bias);
+    const auto project = [&](Index width, const std::string& name) {
+      const Tensor y = linear(n, x, heads * width, name + "_proj", no_bias);
+      return d_conv > 0 ? causal_conv(n, y, d_conv, name + "_conv1d", "silu", starts) : y;
+    };
+    Tensor q = project(K, "q"), k = project(K, "k");
     if (rotation != "none") q = rotary(n, q, heads, rotation == "interleaved"), k = rotary(n, k, heads, rotation == "interleaved");
     MatrixStateOptions s;
     s.heads = heads;
@@ -47,7 +54,7 @@ struct RetNet final : Variant, KeepsApart {
     if (decay != "none") s.decay_first = 5, s.decay_step = decay == "single" ? 0 : 1;
     s.view = apart() ? "scan" : view;
     const Tensor closed = cut_gate(n, {}, starts, {.width = heads, .decay_first = s.decay_first, .decay_step = s.decay_step});
-    Tensor y = matrix_state(n, {q, k, linear(n, x, heads * V, "v_proj", no_bias), closed, {}}, s);
+    Tensor y = matrix_state(n, {q, k, project(V, "v"), closed, {}}, s);
     if (output_norm) y = head_norm(n, y, heads, "g_norm");
     if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", no_bias));
     return linear(n, y, D, "o_proj", no_bias);
@@ -57,8 +64,11 @@ struct RetNet final : Variant, KeepsApart {
     const Index K = key(c.D), V = value(c.D);
     for (Index b = 0; b < c.B; ++b) {
       const double* x = c.x.data() + b * c.T * c.D;
-      auto q = plain_dense(x, c.T, c.D, c.p("q_proj.weight")), k = plain_dense(x, c.T, c.D, c.p("k_proj.weight"));
-      auto o = plain_dense(x, c.T, c.D, c.p("v_proj.weight"));
+      const auto project = [&](const std::string& name, Index width) {
+        const auto y = plain_dense(x, c.T, c.D, c.p(name + "_proj.weight"));
+        return d_conv > 0 ? plain_short_conv(y, c.T, heads * width, c.p(name + "_conv1d.weight"), c.p(name + "_conv1d.bias")) : y;
+      };
+      auto q = project("q", K), k = project("k", K), o = project("v", V);
       for (Index h = 0; h < heads; ++h) {
         PlainHead state(K, V);
         const double gamma = decay == "none" ? 1 : 1 - std::exp2(decay == "single" ? -5.0 : -5.0 - static_cast<double>(h));

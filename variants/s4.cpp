@@ -1,9 +1,10 @@
 // s4.cpp - structured state spaces with a diagonal-plus-low-rank transition (S4: Gu, Goel, Re 2022).
 //
-//   x' = A x + B u   y = C x + D u   per channel, A = diag(lambda) - P P^H, from a HiPPO matrix      out = GLU(Linear(GELU(y)))
+//   x' = A x + B u   y = C x + D u   per channel, A = diag(lambda) - P Q^T, Q = P*, from a HiPPO matrix      out = GLU(Linear(GELU(y)))
 //
-// kernel.{inv_dt, A_real, A_imag, B, C} and D as in s4d.cpp; kernel.P (rank,S,M,2). kernel.C holds C~ = (I - A^L)^T C for L = l_max, with
-// the discrete (bilinear) A of the initial parameters; from then on C~ itself is learned. kernel.l_kernel = L.
+// kernel.{inv_dt, A_real, A_imag, B, C} and D as in s4d.cpp; kernel.P (rank,S,M,2), and kernel.Q where low_rank = free. kernel.C holds
+// C~ = (I - A^L)^T C for L = l_max, with the discrete (bilinear) A of the initial parameters; from then on C~ itself is learned.
+// kernel.l_kernel = L.
 #include <cmath>
 
 #include "error.hpp"
@@ -15,7 +16,7 @@ namespace ssm::s4 {
 
 struct S4 final : Variant {
   int d_state = 64, n_ssm = 1;
-  std::string init = "legs", dt_transform = "exp", view = "fft";
+  std::string init = "legs", dt_transform = "exp", low_rank = "tied", view = "fft";
   double dt_min = 1e-3, dt_max = 0.1;
   bool bidirectional = false, train_B = true, correct_C = true, glu = true;
 
@@ -29,6 +30,8 @@ struct S4 final : Variant {
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
     k("dt_transform", dt_transform, {"exp", "softplus"}).note("how the step is kept positive");
+    k("low_rank", low_rank, {"tied", "free", "fixed"})
+        .note("the correction P Q^T: Q = P*, Q learned of its own, or Q = P* and not learned", "published: tied, for stability");
     k("train_B", train_B).note("B is trained");
     k("correct_C", correct_C).note("C~ starts as (I - A^L)^T C; else as C itself, whose kernel wraps around");
     k("bidirectional", bidirectional).note("a second kernel reads the future, from the next sample on", "all published LRA runs");
@@ -52,6 +55,7 @@ struct S4 final : Variant {
     o.n_ssm = n_ssm;
     o.bidirectional = bidirectional;
     o.train_B = train_B;
+    o.low_rank = low_rank;
     o.dt_min = dt_min;
     o.dt_max = dt_max;
     o.dt_transform = dt_transform;
@@ -120,8 +124,12 @@ struct S4 final : Variant {
     }
     for (Index k = 0; k < ranks; ++k) {
       const auto P = [&](Index i) { return i < M ? r.p(k, h, i).real() : r.p(k, h, i - M).imag(); };
+      const auto Q = [&](Index i) {
+        if (low_rank != "free") return P(i);
+        return i < M ? r.p(k, h, i, "kernel.Q").real() : -r.p(k, h, i - M, "kernel.Q").imag();
+      };
       for (Index i = 0; i < N; ++i)
-        for (Index j = 0; j < N; ++j) a[at(i * N + j)] -= 2 * P(i) * P(j);
+        for (Index j = 0; j < N; ++j) a[at(i * N + j)] -= 2 * P(i) * Q(j);
     }
     for (Index i = 0; i < N * N; ++i) {
       minus[at(i)] = (i % (N + 1) == 0 ? 1 : 0) - dt / 2 * a[at(i)];

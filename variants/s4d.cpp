@@ -3,7 +3,8 @@
 //   x' = a x + b u      y = 2 Re sum_n c_n x_n + D u      per channel, M = d_state/2 complex modes
 //   out = GLU(Linear(GELU(y)))
 //
-// u, y (B,T,H), H = D    kernel.inv_dt (H,1)  kernel.A_real, kernel.A_imag (S,M)  kernel.B (1,S,M,2)  kernel.C (kernels,H,M,2)  D (1,H)
+// u, y (B,T,H), H = D    kernel.inv_dt (H,1) or (H,M)  kernel.A_real, kernel.A_imag (S,M)  kernel.B (1,S,M,2)  kernel.C (kernels,H,M,2)
+// D (1,H)
 // Training convolves with K_l = 2 Re sum_n C_n B_n A_n^l; streaming and the scan view run the recurrence.
 #include <cmath>
 
@@ -18,7 +19,7 @@ struct S4D final : Variant, KeepsApart {
   int d_state = 64, n_ssm = 1;
   std::string init = "legs", disc = "zoh", dt_transform = "exp", decay = "exp", view = "conv";
   double dt_min = 1e-3, dt_max = 0.1;
-  bool bidirectional = false, train_B = true, glu = true;
+  bool bidirectional = false, train_B = true, dt_tie = true, glu = true;
 
   std::string about() const override { return "S4D: diagonal state spaces per channel, trained as a long convolution (Gu 2022)"; }
   void knobs(Knobs& k) override {
@@ -31,6 +32,7 @@ struct S4D final : Variant, KeepsApart {
     k("dt_min", dt_min, {1e-4, 1e-3, 1e-2}).range(1e-6, 10).note("smallest initial step", "Path-X needs 1e-4");
     k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
     k("dt_transform", dt_transform, {"exp", "softplus"}).note("how the step is kept positive");
+    k("dt_tie", dt_tie).note("one step per channel, else one per mode");
     k("decay", decay, {"exp", "relu", "none", "fixed"})
         .note("how Re A is kept negative: -exp, -relu - 1e-4, not at all; fixed: -exp, not trained", "small effect");
     k("train_B", train_B).note("B is trained", "slightly better than fixed");
@@ -60,6 +62,7 @@ struct S4D final : Variant, KeepsApart {
     o.bidirectional = bidirectional;
     o.real = init == "real";
     o.train_B = train_B;
+    o.dt_tie = dt_tie;
     o.dt_min = dt_min;
     o.dt_max = dt_max;
     o.dt_transform = dt_transform;
@@ -94,7 +97,7 @@ struct S4D final : Variant, KeepsApart {
     Cx A, B;
   };
   Mode1 discrete(const SsmReader& r, Index h, Index n, double gap) const {
-    const double dt = gap * r.delta(h);
+    const double dt = gap * r.delta(h, n);
     const Cx a = r.a(h, n), b = r.b(h, n), z = dt * a;
     if (disc == "zoh") return {std::exp(z), (std::exp(z) - 1.0) / a * b};
     if (disc == "dss") return {std::exp(z), (std::exp(z) - 1.0) / a * b / (std::exp(static_cast<double>(r.c.l_max) * z) - 1.0)};

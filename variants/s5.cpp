@@ -4,8 +4,8 @@
 //
 // u, y (B,T,H), H = D    x (B,T,p), p = d_state/2 conjugate pairs    Lambda_re, Lambda_im (p)  B (p,H,2)  C (H,p,2)  D (H)  log_step (p,1)
 // Lambda starts as `blocks` copies of the spectrum of HiPPO-LegS' normal part; B and C are drawn in real space and turned into its
-// eigenbasis V. Both directions: C1 forth, C2 back, or for complex_normal one C (H,2p,2) side by side.
-// param = discrete learns Lambda_bar and B_bar themselves.
+// eigenbasis V (a block's modes are half of its spectrum, negative frequencies first). Both directions: C1 forth, C2 back, or for
+// complex_normal one C (H,2p,2) side by side. param = discrete learns Lambda_bar and B_bar themselves.
 #include <algorithm>
 #include <cmath>
 
@@ -37,7 +37,8 @@ struct S5 final : Variant, KeepsApart {
   void knobs(Knobs& k) override {
     k("d_state", d_state, {16, 64, 256}).range(2, 65536).note("state size P; P/2 complex modes", "LRA runs use 16 to 384");
     k("blocks", blocks, {1, 8}).range(1, 32768).note("copies J of the spectrum of size P/J", "LRA runs use 3 to 16");
-    k("init", init, {"legs", "antisymmetric"}).note("initial A of a block: HiPPO-LegS, or a random skew matrix - 1/2");
+    k("init", init, {"legs", "antisymmetric", "gaussian"})
+        .note("initial A of a block: HiPPO-LegS, a random skew matrix - 1/2, or a random matrix shifted until Re Lambda <= -1/2");
     k("disc", disc, {"zoh", "bilinear"}).note("discretisation");
     k("param", param, {"continuous", "discrete"}).note("parameters are Lambda, B and a step, or what these are in discrete time at first");
     k("dt", dt, {"vector", "scalar"}).note("a step size per mode, or one");
@@ -82,8 +83,12 @@ struct S5 final : Variant, KeepsApart {
       std::uint64_t seed = 0;
       Eigenbasis e;
     };
-    return [N = size(), stream = hash_name(matrix), made = std::make_shared<Made>()](const Draw& draw) -> const Eigenbasis& {
-      if (made->e.lambda.empty() || made->seed != draw.seed) *made = {draw.seed, eigenbasis(skew(Draw{draw.seed, stream}, N))};
+    return [dense = init == "gaussian", N = size(), stream = hash_name(matrix),
+            made = std::make_shared<Made>()](const Draw& draw) -> const Eigenbasis& {
+      if (made->e.lambda.empty() || made->seed != draw.seed) {
+        const Draw own{draw.seed, stream};
+        *made = {draw.seed, dense ? gaussian(own, N) : eigenbasis(skew(own, N))};
+      }
       return made->e;
     };
   }
@@ -95,6 +100,17 @@ struct S5 final : Variant, KeepsApart {
     for (Index i = 0; i < N; ++i)
       for (Index k = 0; k < i; ++k) h.A[at(k * N + i)] = -(h.A[at(i * N + k)] = draw.normal(i * N + k));
     return h;
+  }
+
+  // Entries of deviation 1, less what puts the slowest mode at -1/2.
+  static Eigenbasis gaussian(const Draw& draw, Index N) {
+    std::vector<double> A(at(N * N));
+    for (Index i = 0; i < N * N; ++i) A[at(i)] = draw.normal(i);
+    Eigenbasis e = eigenbasis(N, A);
+    double slowest = e.lambda[0].real();
+    for (const Cx l : e.lambda) slowest = std::max(slowest, l.real());
+    for (Cx& l : e.lambda) l -= slowest + 0.5;
+    return e;
   }
 
   // Lambda_bar and the factor of B (ZOH) that mode k starts with, and Lambda and 1 where a step size is a parameter.
@@ -111,7 +127,7 @@ struct S5 final : Variant, KeepsApart {
     };
   }
 
-  // B (p,H): V^H B0, B0 real with deviation 1/sqrt(P).
+  // B (p,H): V^-1 B0, B0 real with deviation 1/sqrt(P).
   Init B_init(const Basis& basis_of, Index H, const std::function<Start(const Draw&, Index)>& start) const {
     const Index P = d_state, N = size(), M = N / 2;
     return whole([=](const Draw& draw) {
@@ -120,7 +136,7 @@ struct S5 final : Variant, KeepsApart {
       for (Index row = 0; row < P; ++row)
         for (Index h = 0; h < H; ++h) {
           const double b = truncated_normal(draw, row * H + h) / std::sqrt(static_cast<double>(P));
-          for (Index k = 0; k < M; ++k) B[at((row / N * M + k) * H + h)] += std::conj(e.V[at(row % N * N + k)]) * b;
+          for (Index k = 0; k < M; ++k) B[at((row / N * M + k) * H + h)] += e.inverse[at(k * N + row % N)] * b;
         }
       for (Index i = 0; i < P / 2 * H; ++i) B[at(i)] *= start(draw, i / H).gain;
       return pairs(B);

@@ -5,8 +5,9 @@
 //   h_t = Abar_r (g_t h_{t-1}) + Bbar u_t (bilinear)     y_t = 2 Re C h_t + D u_t     out = GLU(Linear(GELU(y)))
 //
 // x, y (B,T,D); head r owns D/R channels and one A; per channel M = d_state/2 complex modes. A_real, A_imag (R,M)  P (R,M,2)  B, C (D,M,2)
-// D (D)  dt_proj.weight (R,D)  dt_bias (R)  gate_proj.weight (R,D) or (R M,D), .bias. The mean over all positions sees the future: such a
-// model is not causal and does not stream; delta = running takes the mean so far, and streams.
+// or (R,M,2)  D (D)  dt_proj.weight (R,D)  dt_bias (R)  gate_proj.weight (R,D) or (R M,D), .bias. The mean over all positions sees the
+// future: such a model is not causal and does not stream; delta = running takes the mean so far, and streams. bidirectional adds the same
+// from the end, with parameters of its own (back.*).
 #include <cmath>
 #include <complex>
 
@@ -19,39 +20,55 @@ namespace ssm::selective_dplr {
 
 struct SelectiveDplr final : Variant, KeepsApart {
   int heads = 2, d_state = 16, rank = 1;
-  std::string init = "legs", gate = "scalar", delta = "mean";
+  std::string init = "legs", gate = "scalar", delta = "mean", BC = "channel";
   double dt_min = 1e-3, dt_max = 0.1, gate_bias = 3;
-  bool glu = true;
+  bool bidirectional = false, glu = true;
 
   std::string about() const override { return "selective DPLR: S4 heads, a gate on the state, a step from the mean input"; }
   void knobs(Knobs& k) override {
     k("heads", heads, {1, 2, 4}).range(1, 65536).note("heads with an A of their own; they divide D");
     k("d_state", d_state, {4, 16, 64}).range(2, 1024).note("state size N of a channel; M = N/2 complex modes");
     k("rank", rank, {0, 1}).range(0, 1).note("rank of the correction; 0: diagonal A", "S4: legs needs its rank 1 to be HiPPO");
-    k("init", init, {"legs", "fout", "random"}).note("initial A", "S4, LRA average: legs 86.1, fout 84");
+    k("init", init, {"legs", "fout", "random", "real"})
+        .note("initial A; real: -(n+1), and frequencies stay 0", "S4, LRA average: legs 86.1, fout 84");
+    k("BC", BC, {"channel", "head"}).note("B and C of every channel, or shared by those of a head");
     k("gate", gate, {"off", "scalar", "mode"}).note("forgetting before each step: none, per head, per head and mode");
     k("delta", delta, {"mean", "running", "constant", "fixed"})
         .note("step from the mean input, from the mean so far, learned alone, or not even learned", "mean is not causal");
     k("gate_bias", gate_bias, {0, 3}).range(-20, 20).note("first bias of the gate: sigmoid(3) keeps 95 %");
     k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step", "long memory needs 1e-4");
     k("dt_max", dt_max, {0.1, 1}).range(1e-6, 10).note("largest initial step");
+    k("bidirectional", bidirectional).note("a second system reads from the end");
     k("glu", glu).note("output Linear D->2D with GLU, else D->D");
   }
   Answer causal() const override {
+    if (bidirectional) return Answer::no("selective_dplr.bidirectional reads the future");
     return delta == "mean" ? Answer::no("selective_dplr.delta = mean reads the whole sequence; running does not") : Answer{};
   }
   Answer streams() const override { return causal(); }
   Answer keeps_apart() const override {
+    if (bidirectional) return Answer::no("selective_dplr.bidirectional reads the future; allowed is false");
     if (delta == "constant" || delta == "fixed") return {};
     return Answer::no("selective_dplr.delta = " + delta + " takes a mean over the row; allowed are constant, fixed");
   }
 
   Tensor build(Net& n, Tensor x) override {
-    const Index D = x.D(), M = d_state / 2;
+    const Index D = x.D();
     if (D % heads) throw BadInput("selective_dplr.heads = " + std::to_string(heads) + " must divide the width " + std::to_string(D));
     if (d_state % 2) throw BadInput("selective_dplr.d_state = " + std::to_string(d_state) + " must be even: modes come in conjugate pairs");
+    x = n.as(x, Order::BTD);
+    Tensor y = one_way(n, x);
+    if (bidirectional) {
+      const auto back = n.scope("back");
+      y = add(n, y, reverse(n, one_way(n, reverse(n, x))));
+    }
+    return ssm_output(n, y, glu);
+  }
+
+  Tensor one_way(Net& n, Tensor x) const {
+    const Index D = x.D(), M = d_state / 2;
     DplrScanInputs in;
-    in.u = x = n.as(x, Order::BTD);
+    in.u = x;
     LinearOptions step;
     step.bias = false;
     step.weight = init::constant(0);
@@ -65,10 +82,10 @@ struct SelectiveDplr final : Variant, KeepsApart {
     DplrScanOptions o;
     o.heads = heads;
     o.dt_min = dt_min, o.dt_max = dt_max;
-    o.train_step = delta != "fixed";
-    if (init == "random") {
-      o.lambda.assign(static_cast<std::size_t>(M), {-0.5, 0});
-      o.A_imag = [](const Draw& draw, Index i) { return std::exp(draw.normal(i)); };
+    o.train_step = delta != "fixed", o.train_imag = init != "real", o.per_head = BC == "head";
+    if (init == "random" || init == "real") {
+      for (Index m = 0; m < M; ++m) o.lambda.emplace_back(init == "real" ? -static_cast<double>(m + 1) : -0.5, 0);
+      if (init == "random") o.A_imag = [](const Draw& draw, Index i) { return std::exp(draw.normal(i)); };
       o.B.assign(o.lambda.size(), 1);
       o.P.assign(o.lambda.size(), std::sqrt(0.5));
     } else {
@@ -77,7 +94,7 @@ struct SelectiveDplr final : Variant, KeepsApart {
       for (auto& l : o.lambda) l = {std::min(l.real(), -1e-4), l.imag()};
     }
     if (rank == 0) o.P.clear();
-    return ssm_output(n, dplr_scan(n, in, o), glu);
+    return dplr_scan(n, in, o);
   }
 
   using Cx = std::complex<double>;
@@ -101,47 +118,63 @@ struct SelectiveDplr final : Variant, KeepsApart {
   }
 
   // Delta (T, R) of one sequence.
-  std::vector<double> steps(const Case& c, const double* x, Index length) const {
+  std::vector<double> steps(const Case& c, const std::string& scope, const double* x, Index length) const {
     std::vector<double> out, sum(at(c.D)), row(at(heads), 0.0);
     for (Index t = 0; t < c.T; ++t) {
       const Index count = delta == "mean" ? length : t + 1;
       std::fill(sum.begin(), sum.end(), 0.0);
       for (Index s = 0; s < count; ++s)
         for (Index d = 0; d < c.D; ++d) sum[at(d)] += x[s * c.D + d] / static_cast<double>(count);
-      if (delta == "mean" || delta == "running") dense_row(sum.data(), c.D, c.p("dt_proj.weight"), nullptr, row.data());
-      for (Index r = 0; r < heads; ++r) out.push_back(std::log1p(std::exp(row[at(r)] + c.p("dt_bias")[at(r)])));
+      if (delta == "mean" || delta == "running") dense_row(sum.data(), c.D, c.p(scope + "dt_proj.weight"), nullptr, row.data());
+      for (Index r = 0; r < heads; ++r) out.push_back(std::log1p(std::exp(row[at(r)] + c.p(scope + "dt_bias")[at(r)])));
     }
     return out;
   }
 
-  void reference(Case& c) const override {
+  // Adds what one direction gives: x, y (T,D) of a sequence.
+  void one_way_reference(const Case& c, const std::string& scope, const double* x, Index length, double* y) const {
     const Index M = d_state / 2, gates = gate == "mode" ? M : 1;
+    const std::vector<double> dt = steps(c, scope, x, length);
+    std::vector<double> open(at(c.T * heads * gates), 1.0);
+    for (Index t = 0; gate != "off" && t < c.T; ++t)
+      dense_row(x + t * c.D, c.D, c.p(scope + "gate_proj.weight"), &c.p(scope + "gate_proj.bias"), &open[at(t * heads * gates)]);
+    for (double& v : open) v = gate == "off" ? 1 : 1 / (1 + std::exp(-v));
+    for (Index d = 0; d < c.D; ++d) {
+      const Index r = d / (c.D / heads), own = BC == "head" ? r : d;
+      std::vector<Cx> lambda, P, B, C, h(at(M));
+      for (Index m = 0; m < M; ++m) {
+        const auto pair = [&](const char* name, Index i) { return Cx(c.p(scope + name)[at(2 * i)], c.p(scope + name)[at(2 * i + 1)]); };
+        lambda.emplace_back(-std::exp(c.p(scope + "A_real")[at(r * M + m)]), c.p(scope + "A_imag")[at(r * M + m)]);
+        P.push_back(rank ? pair("P", r * M + m) : 0);
+        B.push_back(pair("B", own * M + m));
+        C.push_back(pair("C", own * M + m));
+      }
+      for (Index t = 0; t < c.T; ++t) {
+        for (Index m = 0; m < M; ++m) h[at(m)] *= open[at((t * heads + r) * gates + (gates > 1 ? m : 0))];
+        advance(lambda, P, B, dt[at(t * heads + r)], x[t * c.D + d], h);
+        double sum = c.p(scope + "D")[at(d)] * x[t * c.D + d];
+        for (Index m = 0; m < M; ++m) sum += 2 * (C[at(m)] * h[at(m)]).real();
+        y[t * c.D + d] += sum;
+      }
+    }
+  }
+
+  void reference(Case& c) const override {
+    const Index row = c.T * c.D;
     std::vector<double> y(c.x.size());
     for (Index b = 0; b < c.B; ++b) {
-      const double* x = &c.x[at(b * c.T * c.D)];
-      const std::vector<double> dt = steps(c, x, c.lengths[at(b)]);
-      std::vector<double> open(at(c.T * heads * gates), 1.0);
-      for (Index t = 0; gate != "off" && t < c.T; ++t)
-        dense_row(x + t * c.D, c.D, c.p("gate_proj.weight"), &c.p("gate_proj.bias"), &open[at(t * heads * gates)]);
-      for (double& v : open) v = gate == "off" ? 1 : 1 / (1 + std::exp(-v));
-      for (Index d = 0; d < c.D; ++d) {
-        const Index r = d / (c.D / heads);
-        std::vector<Cx> lambda, P, B, C, h(at(M));
-        for (Index m = 0; m < M; ++m) {
-          const auto pair = [&](const char* name, Index i) { return Cx(c.p(name)[at(2 * i)], c.p(name)[at(2 * i + 1)]); };
-          lambda.emplace_back(-std::exp(c.p("A_real")[at(r * M + m)]), c.p("A_imag")[at(r * M + m)]);
-          P.push_back(rank ? pair("P", r * M + m) : 0);
-          B.push_back(pair("B", d * M + m));
-          C.push_back(pair("C", d * M + m));
-        }
-        for (Index t = 0; t < c.T; ++t) {
-          for (Index m = 0; m < M; ++m) h[at(m)] *= open[at((t * heads + r) * gates + (gates > 1 ? m : 0))];
-          advance(lambda, P, B, dt[at(t * heads + r)], x[t * c.D + d], h);
-          double sum = c.p("D")[at(d)] * x[t * c.D + d];
-          for (Index m = 0; m < M; ++m) sum += 2 * (C[at(m)] * h[at(m)]).real();
-          y[at((b * c.T + t) * c.D + d)] = sum;
-        }
-      }
+      const Index length = c.lengths[at(b)];
+      one_way_reference(c, "", &c.x[at(b * row)], length, &y[at(b * row)]);
+      if (!bidirectional) continue;
+      const auto turned = [&](const double* from) {
+        std::vector<double> to(from, from + row);
+        for (Index i = 0; i < length * c.D; ++i) to[at((length - 1 - i / c.D) * c.D + i % c.D)] = from[i];
+        return to;
+      };
+      std::vector<double> back(at(row));
+      one_way_reference(c, "back.", turned(&c.x[at(b * row)]).data(), length, back.data());
+      back = turned(back.data());
+      for (Index i = 0; i < row; ++i) y[at(b * row + i)] += back[at(i)];
     }
     ssm_output_reference(c, y, glu);
   }

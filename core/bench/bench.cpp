@@ -19,7 +19,9 @@ namespace ssm {
 
 namespace {
 
-constexpr double kShortest = 2e-4;  // seconds of one sample: shorter calls are timed in groups
+// Seconds of one sample: shorter calls are timed in groups. Of steps so many that they follow each other as in a run, where the host is
+// busy with the next one while the device works.
+constexpr double kShortest = 2e-4, kShortestSteps = 2e-2;
 
 struct Silent final : benchmark::BenchmarkReporter {
   bool ReportContext(const Context&) override { return true; }
@@ -134,7 +136,8 @@ class Bench {
     out.first_call = seconds_of(device_, [&] { rig->call(r); });
     double usual = seconds_of(device_, [&] { rig->call(r); });
     for (out.warmup = 2; out.warmup < 5; ++out.warmup) usual = std::min(usual, seconds_of(device_, [&] { rig->call(r); }));
-    out.calls = c.level == "op" ? 1 : std::max<Index>(1, static_cast<Index>(kShortest / std::max(usual, 1e-9)));
+    const double shortest = c.level == "step" ? kShortestSteps : kShortest;
+    out.calls = c.level == "op" ? 1 : std::max<Index>(1, static_cast<Index>(shortest / std::max(usual, 1e-9)));
 
     for ([[maybe_unused]] auto _ : state) {
       double pass = 0;
@@ -150,7 +153,7 @@ class Bench {
       state.SetIterationTime(pass);
     }
     if (energy_.readable() && c.level != "op") out.joules = joules_of(*rig, r, usual);
-    out.high_water = watched().peak - before, out.path = c.level == "op" ? "eager: op by op" : rig->replay.path();
+    out.high_water = watched().peak - before, out.path = rig->path();
     if (!rig->slow.empty()) out.path += "; plain kernels: " + rig->slow;
     for (const auto& [part, samples] : out.seconds)
       if (c.level != "op" && quartiles(samples).unstable()) out.state = "unstable", out.reason = spread(samples);

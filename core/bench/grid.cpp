@@ -121,7 +121,9 @@ Config bench_config(const BenchOptions& o) {
   only("variant", chosen_variants(o), VariantRegistry::get().names());
   KeyValues keys = o.keys;
   keys.emplace_back("layers", join(chosen_variants(o), ","));
-  return Config(keys);
+  Config config(keys);
+  if (config.task) config.open_task();
+  return config;
 }
 
 VariantKnobs case_knobs(const BenchCase& c, const Config& config) {

@@ -43,7 +43,8 @@ struct BenchOptions {
 // All points of the grid, in the order they will run. Throws BadInput naming an unknown variant, level, mode, view, precision or device, an
 // extent below 1, or a value that an axis has twice.
 std::vector<BenchCase> bench_cases(const BenchOptions& options);
-// The configuration all cases share: every variant's knobs. Throws BadInput for keys and values, before anything runs.
+// The configuration all cases share: every variant's knobs; its task, where one is named, is open. Throws BadInput for keys, values and files,
+// before anything runs.
 Config bench_config(const BenchOptions& options);
 
 // The knobs of the configuration with N and view of the case. Throws Unsupported where the variant has no such, BadInput for a value out of range.

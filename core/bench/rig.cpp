@@ -1,8 +1,9 @@
 #include "bench/rig.hpp"
 
+#include "bench/made_up.hpp"
 #include "error.hpp"
 #include "probe.hpp"
-#include "train/optimizer.hpp"
+#include "train/train_step.hpp"
 
 namespace ssm {
 
@@ -39,14 +40,16 @@ struct MixerRig : Rig {
   std::unique_ptr<Net> net;
   Memory state_memory, lengths;
   Mode mode;
+  Replay replay;
 
-  MixerRig(const BenchCase& c, const VariantKnobs& knobs, Device& device)
-      : variant(make_variant(c.variant, knobs)),
+  MixerRig(const BenchCase& c, const Config& config, Device& device)
+      : variant(make_variant(c.variant, case_knobs(c, config))),
         state_memory("ssm::step_state", sizeof(StepState)),
         lengths("ssm::lengths", c.B * static_cast<Index>(sizeof(std::int32_t))),
         mode(c.mode == "decode"    ? Mode::stream
              : c.mode == "forward" ? Mode::evaluate
-                                   : Mode::train) {
+                                   : Mode::train),
+        replay(config.run.graph) {
     if (mode == Mode::stream) {
       if (const Answer a = variant->causal(); !a.yes) throw Unsupported("does not stream: " + a.reason);
       if (const Answer a = variant->streams(); !a.yes) throw Unsupported("does not stream: " + a.reason);
@@ -80,15 +83,19 @@ struct MixerRig : Rig {
     if (mode != Mode::train) net->prepare(r);
     if (mode == Mode::stream) net->reset(r);
   }
-  void launch(Run& r) override {
-    if (mode == Mode::stream) return net->step(r);
-    net->forward(r);
-    if (mode == Mode::train) net->backward(r);
+  void call(Run& r) override {
+    replay(r, [&] {
+      if (mode == Mode::stream) return net->step(r);
+      net->forward(r);
+      if (mode == Mode::train) net->backward(r);
+    });
   }
+  std::string path() const override { return replay.path(); }
 };
 
 struct OpRig final : MixerRig {
   using MixerRig::MixerRig;
+  std::string path() const override { return "eager: op by op"; }
   std::string label(std::size_t i, const char* pass) const {
     return (i < 10 ? "0" : "") + std::to_string(i) + "." + net->ops()[i]->name() + "." + pass;
   }
@@ -107,13 +114,30 @@ struct OpRig final : MixerRig {
   }
 };
 
-// Classification of made-up tokens: the same work as training, from loading the batch to the update.
+// What the step of a case trains on: the configured task, or made-up tokens, which have every length.
+struct StepData {
+  std::unique_ptr<Task> made;
+  const Task& task;
+  const TaskInfo info;
+  const Curriculum lengths;
+
+  StepData(const BenchCase& c, const Config& config)
+      : made(config.task ? nullptr : made_up_tokens(c.T)),
+        task(made ? *made : *config.task),
+        info(task.info()),
+        lengths(made ? Curriculum{} : curriculum_of(config, info)) {
+    if (c.T < info.max_length)
+      throw BadInput("T = " + std::to_string(c.T) + ": examples of " + task.name + " are up to " + std::to_string(info.max_length) +
+                     " long");
+  }
+};
+
+// A training run of the case, step by step.
 struct StepRig final : Rig {
-  static constexpr int kVocab = 32, kClasses = 10;
+  StepData data;
   Model model;
   std::unique_ptr<ModelNet> net;
-  std::unique_ptr<Optimizer> optimizer;
-  HostBatch batch;
+  std::unique_ptr<TrainStep> step;
 
   static ModelConfig shape(const BenchCase& c, ModelConfig m) {
     m.layers.clear();
@@ -121,71 +145,48 @@ struct StepRig final : Rig {
     m.d_model = static_cast<int>(c.D);
     return m;
   }
-  static TaskInfo task(const BenchCase& c) {
-    TaskInfo info;
-    info.vocab = kVocab;
-    info.classes = kClasses;
-    info.max_length = static_cast<int>(c.T);
-    return info;
-  }
-  // All but the optimiser's own few arrays.
+  // All but what belongs to the step: the optimiser's own few arrays, those that batches are made with.
   static Index planned(const Model& model, const ModelNet& net) {
     return net.net.bytes().total() + 4 * model.params.padded_size() * kBytes + net.slot_bytes();
   }
-  StepRig(const BenchCase& c, const Config& config, Device&) : model(shape(c, config.model), task(c), case_knobs(c, config)) {
+  StepRig(const BenchCase& c, const Config& config, Device&)
+      : data(c, config), model(shape(c, config.model), data.info, case_knobs(c, config)) {
     model.recompute = config.run.recompute;
     net = model.make(Mode::train, c.B, c.T);
     net->net.plan();
     planned_bytes = planned(model, *net);
     need_memory(planned_bytes);
-    model.params.commit(1, true);
+    model.params.commit(static_cast<std::uint64_t>(config.seed.init), true);
     net->allocate();
-    optimizer = std::make_unique<Optimizer>(model.params, config.train, config.seed, 1);
-    planned_bytes += optimizer->bytes();
-    state = optimizer->state();
-    tokens = c.B * c.T;
-    work = declared(net->net, true);
+    step = std::make_unique<TrainStep>(model, *net, data.task, config, data.lengths);
+    step->start_at(0);
+    planned_bytes += step->bytes();
+    state = step->optimizer().state();
+    tokens = config.train.accumulate * net->rows * c.T;
+    for (int k = 0; k < config.train.accumulate; ++k) add(work, declared(net->net, true));
     slow = net->net.slow_ops();
-
-    batch.B = batch.rows = c.B;
-    batch.T = c.T;
-    const Draw draw{1, hash_name("bench")};
-    for (Index i = 0; i < tokens; ++i) batch.tokens.push_back(1 + static_cast<std::int32_t>(draw.uniform(i, 0, kVocab - 1)));
-    for (Index i = 0; i < c.B; ++i) {
-      batch.lengths.push_back(static_cast<std::int32_t>(c.T));
-      batch.targets.push_back(static_cast<std::int32_t>(i % kClasses));
-      batch.indices.push_back(i);
-    }
-    batch.tokens_real = batch.tokens_padded = tokens;
   }
-  void load(Run& r) override { net->load(r, batch); }
-  void launch(Run& r) override {
-    optimizer->begin_step(r);
-    net->net.forward(r);
-    net->net.backward(r);
-    net->net.advance(r);
-    optimizer->end_micro(r);
-    optimizer->update(r);
-  }
+  void call(Run& r) override { (*step)(r); }
+  std::string path() const override { return step->replay().path() + "; batches of " + data.task.name + ": " + step->data(); }
 };
 
 }  // namespace
 
 std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& device) {
-  std::unique_ptr<Rig> rig;
-  if (c.level == "op") rig = std::make_unique<OpRig>(c, case_knobs(c, config), device);
-  else if (c.level == "step") rig = std::make_unique<StepRig>(c, config, device);
-  else rig = std::make_unique<MixerRig>(c, case_knobs(c, config), device);
-  rig->replay = Replay(config.run.graph);
-  return rig;
+  if (c.level == "op") return std::make_unique<OpRig>(c, config, device);
+  if (c.level == "step") return std::make_unique<StepRig>(c, config, device);
+  return std::make_unique<MixerRig>(c, config, device);
 }
 
 std::function<Index(Index)> step_planner(const BenchCase& c, const Config& config) {
-  const auto model = std::make_shared<Model>(StepRig::shape(c, config.model), StepRig::task(c), case_knobs(c, config));
+  const StepData data(c, config);
+  const auto model = std::make_shared<Model>(StepRig::shape(c, config.model), data.info, case_knobs(c, config));
   model->recompute = config.run.recompute;
-  model->make(Mode::train, 1, c.T);
-  const Index constant = Optimizer(model->params, config.train, config.seed, 1).bytes();
-  return [model, constant, T = c.T](Index B) { return constant + StepRig::planned(*model, *model->make(Mode::train, B, T)); };
+  const auto of_step = [&](Index B) {
+    return TrainStep(*model, *model->make(Mode::train, B, c.T), data.task, config, data.lengths).bytes();
+  };
+  const Index first = of_step(1), more = of_step(2) - first;
+  return [=, T = c.T](Index B) { return first + (B - 1) * more + StepRig::planned(*model, *model->make(Mode::train, B, T)); };
 }
 
 }  // namespace ssm

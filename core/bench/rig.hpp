@@ -1,4 +1,4 @@
-// rig.hpp - something that can be timed: a mixer alone, its ops one by one, or a whole training step, on made-up data.
+// rig.hpp - something that can be timed: a mixer alone, its ops one by one, or the whole step of a training run.
 #pragma once
 #include <functional>
 #include <map>
@@ -7,20 +7,14 @@
 
 #include "bench/grid.hpp"
 #include "net.hpp"
-#include "train/replay.hpp"
 
 namespace ssm {
 
 struct Rig {
   virtual ~Rig() = default;
-  virtual void load(Run&) {}        // what precedes a pass outside of the graph
-  virtual void launch(Run& r) = 0;  // launches one pass; does not wait
-  // One pass as a run would make it: a graph where the backend has them.
-  void call(Run& r) {
-    load(r);
-    replay(r, [&] { launch(r); });
-  }
-  Replay replay;
+  // Launches one pass as a run would make it, as a graph where the backend has them; does not wait.
+  virtual void call(Run& r) = 0;
+  virtual std::string path() const = 0;  // how: "graph of 312 nodes", "eager: <why>"; of a step also who makes its batch
   // Launches one pass part by part; around(name, launch) decides when each is launched. Rigs of one part have one.
   using Around = std::function<void(const std::string& part, const std::function<void()>& launch)>;
   virtual void parts(Run& r, const Around& around) {

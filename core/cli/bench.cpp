@@ -51,6 +51,20 @@ int most_threads(const BenchOptions& o) {
   return static_cast<int>(most);
 }
 
+// The keys by which train gives a shape, such as those of a --config file, give bench its one B, T and D.
+void shape_of_training(const Config& config, const Arguments& arguments, BenchOptions& o) {
+  const auto take = [&](const char* name, const char* axis, Index value, std::vector<Index>& extents) {
+    for (const auto& [key, text] : o.keys) {
+      if (key != name || value == 0) continue;
+      if (!arguments.own[axis].defaulted()) throw BadInput("--" + key + " " + text + ": the axis --" + axis + " is given, too");
+      extents = {value};
+    }
+  };
+  take("train.batch", "B", config.train.batch, o.B);
+  take("train.length", "T", config.train.length, o.T);
+  take("model.d_model", "D", config.model.d_model, o.D);
+}
+
 int bench(const Arguments& arguments) {
   BenchOptions o;
   for (const auto& [key, value] : arguments.keys) {
@@ -74,6 +88,7 @@ int bench(const Arguments& arguments) {
   o.ceilings = !arguments.flag("no-ceilings");
   if (arguments.own.count("benchmark")) o.benchmark_flags = arguments.own["benchmark"].as<std::vector<std::string>>();
   const Config config = bench_config(o);
+  shape_of_training(config, arguments, o);
   bench_cases(o);
   const bool largest = arguments.flag("largest-batch");
   const std::string given = arguments.text("memory-limit");
@@ -81,6 +96,8 @@ int bench(const Arguments& arguments) {
   for (const char* axis : {"B", "level", "mode", "samples", "threads", "precision", "device"})
     if (largest && arguments.own.count(axis) && !arguments.own[axis].defaulted())
       throw BadInput(std::string("--") + axis + ": --largest-batch makes one training step, and finds B; allowed are T, D, N and view");
+  for (const auto& [key, value] : o.keys)
+    if (largest && key == "train.batch") throw BadInput("--train.batch " + value + ": --largest-batch finds B");
   for (const auto& [key, value] : o.keys)
     if ((key == "run.threads" && !o.threads.empty()) || (key == "run.gemm" && !o.precisions.empty()))
       throw BadInput("--" + key + " " + value + ": the axis " + (key == "run.gemm" ? "--precision" : "--threads") + " is given, too");
@@ -105,11 +122,12 @@ void options(boost::program_options::options_description& o) {
   namespace po = boost::program_options;
   const auto text = [](const char* standard) { return po::value<std::string>()->default_value(standard); };
   o.add_options()("variants", po::value<std::string>(), "comma-separated; default: all, or --variant");
-  o.add_options()("level", text("mixer"), "of op, mixer, step");
+  o.add_options()("level", text("mixer"),
+                  "of op, mixer, step: of a training run of --task (default: made-up tokens), its batches included");
   o.add_options()("mode", text("forward,forward_backward,decode"), "of the mixer level");
-  o.add_options()("B", text("16"), "batch sizes");
-  o.add_options()("T", text("1024"), "lengths");
-  o.add_options()("D", text("128"), "widths");
+  o.add_options()("B", text("16"), "batch sizes; where it is not given, train.batch if that is");
+  o.add_options()("T", text("1024"), "lengths; likewise train.length");
+  o.add_options()("D", text("128"), "widths; likewise model.d_model");
   o.add_options()("N", po::value<std::string>(), "state sizes: d_state of the variants that have one");
   o.add_options()("view", po::value<std::string>(), "ways to compute, as `list` names them: conv,scan; of the variants that have them");
   o.add_options()("threads", po::value<std::string>(), "CPU threads; default: run.threads");

@@ -19,6 +19,7 @@ struct Description {
 
   explicit Description(const KeyValues& keys) : config(keys), info(task_info(config)), model(config.model, info, config.variant_knobs) {
     model.recompute = config.run.recompute;
+    if (config.task) curriculum_of(config, info);
     net = model.make(Mode::train, config.train.batch, length_of(config, info));
   }
   // A variant alone is described as a classifier of 10 classes over 32 tokens at length 1024.

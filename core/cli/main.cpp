@@ -4,14 +4,23 @@
 
 #include "cli/command.hpp"
 #include "error.hpp"
+#include "record/build_info.hpp"
 
 namespace {
 
 int usage(std::FILE* to) {
   std::fprintf(to, "ssmbench - train, time and take apart sequence models\n\nusage: ssmbench COMMAND [options]\n\n");
   for (const auto& [name, command] : ssm::commands()) std::fprintf(to, "  %-10s %s\n", name.c_str(), command.about.c_str());
-  std::fprintf(to, "\n`ssmbench COMMAND --help` tells more.\n");
+  std::fprintf(to, "\n`ssmbench COMMAND --help` tells more; `ssmbench --version` what was built from what.\n");
   return to == stderr ? 2 : 0;
+}
+
+int version() {
+  const ssm::BuildInfo& b = ssm::build_info;
+  std::printf("ssmbench %.12s%s, %s, %s %s\n%s\n", b.git_sha, b.git_dirty ? " with uncommitted changes" : "", b.real, b.build_type,
+              b.compiler, b.compiler_flags);
+  if (*b.backend_flags) std::printf("%s\n", b.backend_flags);
+  return 0;
 }
 
 }  // namespace
@@ -19,7 +28,8 @@ int usage(std::FILE* to) {
 int main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "";
   if (name.empty()) return usage(stderr);
-  if (name == "--help" || name == "help") return usage(stdout);
+  if (name == "--help" || name == "-h" || name == "help") return usage(stdout);
+  if (name == "--version") return version();
   try {
     const auto found = ssm::commands().find(name);
     if (found == ssm::commands().end()) {
@@ -28,7 +38,8 @@ int main(int argc, char** argv) {
       ssm::unknown("command", name, names);
     }
     for (int i = 2; i < argc; ++i)
-      if (std::string(argv[i]) == "--help") return std::fputs(ssm::help_text(found->second).c_str(), stdout), 0;
+      if (const std::string word = argv[i]; word == "--help" || word == "-h")
+        return std::fputs(ssm::help_text(found->second).c_str(), stdout), 0;
     return found->second.run(ssm::parse_arguments(found->second, argc - 1, argv + 1));
   } catch (const ssm::BadInput& e) {
     std::fprintf(stderr, "ssmbench: %s\n", e.what());

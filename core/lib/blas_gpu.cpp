@@ -1,56 +1,15 @@
-// blas_gpu.cpp - cuBLAS, on the stream of the run's instance with a workspace of its own, so that a step can be captured in a graph and
-// gives the same bits each time. cuBLAS is column-major: a row-major C = A B is asked for as C^T = B^T A^T.
-#include <cublas_v2.h>
-
+// blas_gpu.cpp - products on a GPU by its vendor's library (lib/gpu_blas.hpp), and around them what the library leaves to us: biases, sums
+// over a batch in a fixed order, sums of rows.
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 
-#include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/gpu_blas.hpp"
 #include "lib/reduce.hpp"
 
 namespace ssm {
 namespace blas_gpu {
-
-void check(cublasStatus_t status, const char* call) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw std::runtime_error(std::string(call) + ": " + cublasGetStatusString(status));
-}
-
-// One handle a process. It lives until the process ends: the driver may be gone before static objects are destroyed.
-bool tf32 = false;
-struct Handle {
-  cublasHandle_t cublas = nullptr;
-  void* workspace = nullptr;
-  cudaStream_t stream = nullptr;
-  bool on_stream = false, with_tf32 = false;
-  static constexpr std::size_t kWorkspace = std::size_t(32) << 20;  // what cuBLAS asks for on compute capability 9
-
-  Handle() {
-    check(cublasCreate(&cublas), "cublasCreate");
-    if (cudaMalloc(&workspace, kWorkspace) != cudaSuccess) throw std::runtime_error("no device memory for the 32 MiB workspace of cuBLAS");
-  }
-  cublasHandle_t on(cudaStream_t wanted) {
-    if (on_stream && stream == wanted && with_tf32 == tf32) return cublas;
-    check(cublasSetStream(cublas, wanted), "cublasSetStream");  // forgets the workspace
-    check(cublasSetWorkspace(cublas, workspace, kWorkspace), "cublasSetWorkspace");
-    check(cublasSetMathMode(cublas, tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
-    stream = wanted;
-    with_tf32 = tf32;
-    on_stream = true;
-    return cublas;
-  }
-};
-cublasHandle_t handle(const Run& r) {
-  static Handle* one = new Handle;
-  return one->on(r.exec.space.cuda_stream());
-}
-
-cublasOperation_t op(bool t) { return t ? CUBLAS_OP_T : CUBLAS_OP_N; }
-
-auto strided(float) { return cublasSgemmStridedBatched_64; }
-auto strided(double) { return cublasDgemmStridedBatched_64; }
 
 template <int W>
 struct alignas(W * sizeof(Real)) Piece {
@@ -90,9 +49,18 @@ bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   const Real alpha = g.alpha;
   if (g.ta) {
     if (sum_columns_scratch(g.batch * K, M) > room) return false;
-    sum_columns(
-        "ssm::bias_gradient", r, g.batch * K, M, scratch,
-        KOKKOS_LAMBDA(const Index row, const Index m) { return alpha * A[row / K * stride + row % K * lda + m]; }, Grad{row_sum, true});
+    if (g.batch == 1 || stride == K * lda)
+      sum_columns(
+          "ssm::bias_gradient", r, g.batch * K, M, scratch,
+          KOKKOS_LAMBDA(const Index row, const Index m) { return alpha * A[row * lda + m]; }, Grad{row_sum, true});
+    else
+      sum_columns(
+          "ssm::bias_gradient", r, g.batch * K, M, scratch,
+          KOKKOS_LAMBDA(const Index row, const Index m) {
+            const Index matrix = quotient(row, K);
+            return alpha * A[matrix * stride + (row - matrix * K) * lda + m];
+          },
+          Grad{row_sum, true});
     return true;
   }
   if (g.batch * M > room) return false;
@@ -111,12 +79,10 @@ bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
 void gemm(const Run& r, const Gemm& g) {
   if (g.bias) blas_gpu::start_from_bias(r, g);
   const Real beta = g.bias ? Real(1) : g.beta;
-  blas_gpu::check(blas_gpu::strided(Real())(blas_gpu::handle(r), blas_gpu::op(g.tb), blas_gpu::op(g.ta), g.N, g.M, g.K, &g.alpha, g.B,
-                                            g.ldb, g.stride_b, g.A, g.lda, g.stride_a, &beta, g.C, g.ldc, g.stride_c, g.batch),
-                  "cublas gemm");
+  gpu_blas::product(r, g, beta);
 }
 
-// One matrix: cuBLAS divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
+// One matrix: the library divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
 void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   if (g.C && g.batch == 1) gemm(r, g);
   if (g.C && g.batch > 1) {
@@ -139,14 +105,8 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   plain::gemm_sum(r, sums, row_sum, scratch);
 }
 
-void set_gemm_precision(const std::string& precision) {
-  if (kDouble && precision != "fp32") throw Unsupported("run.gemm = " + precision + ": this build computes in double");
-  blas_gpu::tf32 = precision == "tf32";
-}
-bool tf32_products() { return blas_gpu::tf32; }
-
-std::string blas_name() {
-  return "cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + '.' + std::to_string(CUBLAS_VER_MINOR) + '.' + std::to_string(CUBLAS_VER_PATCH);
-}
+void set_gemm_precision(const std::string& precision) { gpu_blas::set_precision(precision); }
+bool tf32_products() { return gpu_blas::tf32(); }
+std::string blas_name() { return gpu_blas::name(); }
 
 }  // namespace ssm

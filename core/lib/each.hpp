@@ -1,6 +1,7 @@
 // each.hpp - loops over flat memory: one entry per work item on a GPU, a block of entries that compiles to SIMD on a CPU.
 #pragma once
 #include "launch.hpp"
+#include "math.hpp"
 #include "tensor.hpp"
 
 // Says that the iterations of the next loop do not depend on each other through memory.
@@ -26,20 +27,12 @@ void each(const char* label, const Run& r, Index n, const F& f) {
       });
 }
 
-// Entry i of a gradient (+)= f(i). The choice between adding and setting is made outside of the loop, which else may not become SIMD.
-template <bool add>
-SSM_FN void put(Real* p, Index i, Real value) {
-  p[i] = add ? p[i] + value : value;
-}
-template <class F>
-void each_into(const char* label, const Run& r, Index n, Grad to, const F& f) {
-  Real* p = to.p;
-  if (to.add)
-    each(
-        label, r, n, KOKKOS_LAMBDA(const Index i) { put<true>(p, i, f(i)); });
-  else
-    each(
-        label, r, n, KOKKOS_LAMBDA(const Index i) { put<false>(p, i, f(i)); });
+// a / b of what a launch counts: 64-bit divisions cost a GPU more than the loads they place.
+SSM_FN Index quotient(Index a, Index b) {
+#if SSM_DEVICE_CODE
+  if (((a | b) >> 31) == 0) return static_cast<Index>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b));
+#endif
+  return a / b;
 }
 
 // f(row, column) for a (rows, columns) array, columns fastest; iterations independent as for each().
@@ -48,7 +41,8 @@ void each_row(const char* label, const Run& r, Index rows, Index columns, const 
   const Index blocks = (columns + kBlock - 1) / kBlock;
   launch(
       label, r, rows * blocks, KOKKOS_LAMBDA(const Index k) {
-        const Index row = k / blocks, first = (k - row * blocks) * kBlock, last = first + kBlock < columns ? first + kBlock : columns;
+        const Index row = quotient(k, blocks), first = (k - row * blocks) * kBlock,
+                    last = first + kBlock < columns ? first + kBlock : columns;
         SSM_INDEPENDENT
         for (Index c = first; c < last; ++c) f(row, c);
       });

@@ -87,7 +87,7 @@ void PairConv::sum_skip(const Run& r, const ConvData& d, Index h0, Index count) 
         }
         part[piece * count + c] = sum;
       });
-  sum_pieces(
+  sum_pieces<Real>(
       "ssm::pairs_dD", r, pieces, count, part, KOKKOS_LAMBDA(const Index c, const Real sum) { dD[h0 + c] += sum; });
 }
 

@@ -23,31 +23,31 @@ Index sum_columns_scratch(Index rows, Index columns) {
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
 
 // A functor for the reason that rows.hpp gives.
-template <class Acc, class To>
+template <class Acc, class In, class To>
 struct SumOfPieces {
   Index splits, columns;
-  const Acc* part;
+  const In* part;
   To to;
   KOKKOS_FUNCTION void operator()(const Row& row, Index c) const {
-    const Acc sum = row.template sum<Acc>(splits, [&](const Index split) { return part[split * columns + c]; });
+    const Acc sum = row.template sum<Acc>(splits, [&](const Index split) { return static_cast<Acc>(part[split * columns + c]); });
     row.once([&] { to(c, sum); });
   }
 };
 
 // to(c, sum over the pieces of part (splits, columns)) for every column: in order on a CPU, by one warp on a GPU.
-template <class Acc, class To>
-void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
-  launch_rows(label, r, columns, SumOfPieces<Acc, To>{splits, columns, part, to});
+template <class Acc, class In, class To>
+void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const In* part, const To& to) {
+  launch_rows(label, r, columns, SumOfPieces<Acc, In, To>{splits, columns, part, to});
 }
 
 #else
 
-template <class Acc, class To>
-void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
+template <class Acc, class In, class To>
+void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const In* part, const To& to) {
   launch(
       label, r, columns, KOKKOS_LAMBDA(const Index c) {
         Acc sum = 0;
-        for (Index split = 0; split < splits; ++split) sum += part[split * columns + c];
+        for (Index split = 0; split < splits; ++split) sum += static_cast<Acc>(part[split * columns + c]);
         to(c, sum);
       });
 }
@@ -62,18 +62,18 @@ void sum_columns(const char* label, const Run& r, Index rows, Index columns, Rea
   Acc* part = reinterpret_cast<Acc*>(scratch);
   launch(
       label, r, splits * groups, KOKKOS_LAMBDA(const Index k) {
-        const Index split = k / groups, first = (k - split * groups) * W;
+        const Index split = quotient(k, groups), first = (k - split * groups) * W;
         const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
         const int width = static_cast<int>(columns - first < W ? columns - first : W);
         Acc sum[W];
         for (int l = 0; l < W; ++l) sum[l] = 0;
-        if (!kOnHost) {  // four loads in flight
-          Acc four[4] = {0, 0, 0, 0};
+        if (!kOnHost) {  // eight loads in flight
+          Acc eight[8] = {0, 0, 0, 0, 0, 0, 0, 0};
           Index row = begin;
-          for (; row + 3 < end; row += 4)
-            for (int q = 0; q < 4; ++q) four[q] += static_cast<Acc>(f(row + q, first));
-          for (; row < end; ++row) four[0] += static_cast<Acc>(f(row, first));
-          sum[0] = (four[0] + four[1]) + (four[2] + four[3]);
+          for (; row + 7 < end; row += 8)
+            for (int q = 0; q < 8; ++q) eight[q] += static_cast<Acc>(f(row + q, first));
+          for (; row < end; ++row) eight[0] += static_cast<Acc>(f(row, first));
+          sum[0] = ((eight[0] + eight[1]) + (eight[2] + eight[3])) + ((eight[4] + eight[5]) + (eight[6] + eight[7]));
         } else if (width == W) {
           for (Index row = begin; row < end; ++row)
             for (int l = 0; l < W; ++l) sum[l] += static_cast<Acc>(f(row, first + l));
@@ -83,7 +83,7 @@ void sum_columns(const char* label, const Run& r, Index rows, Index columns, Rea
         }
         for (int l = 0; l < width; ++l) part[split * columns + first + l] = sum[l];
       });
-  sum_pieces(label, r, splits, columns, part, to);
+  sum_pieces<Acc>(label, r, splits, columns, part, to);
 }
 
 constexpr Index kParts = kOnHost ? 64 : 4096;       // partial sums of sum_all

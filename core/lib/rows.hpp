@@ -5,6 +5,8 @@
 //     row.each(D, [&](Index c) { y[i * D + c] = x[i * D + c] / square; });
 //   });
 #pragma once
+#include <type_traits>
+
 #include "each.hpp"
 #include "team_capture.hpp"
 
@@ -93,9 +95,15 @@ struct Row {
     }
     return lanes[0];
   }
-  template <class F>
-  Real sum(Index n, const F& f) const {
-    return reduce(n, 0, f, [](Vec& a, const Vec& b) { a += b; });
+  template <class Acc = Real, class F>
+  Acc sum(Index n, const F& f) const {
+    if constexpr (std::is_same_v<Acc, Real>) {
+      return reduce(n, 0, f, [](Vec& a, const Vec& b) { a += b; });
+    } else {
+      Acc total = 0;
+      for (Index i = 0; i < n; ++i) total += f(i);
+      return total;
+    }
   }
   // n >= 1
   template <class F>

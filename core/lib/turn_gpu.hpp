@@ -14,10 +14,11 @@ struct TurnTile {
   Grad to;
   Index rows, columns, from_step, from_ld, to_step, to_ld;
 
-  SSM_FN Index across() const { return (columns + kEdge - 1) / kEdge; }
-  SSM_FN Index tiles() const { return across() * ((rows + kEdge - 1) / kEdge); }
+  int across = 0, tiles = 0;  // of one matrix; turn_tiles() counts them
+
   __device__ void operator()(Index block, int thread, Real* tile) const {
-    const Index b = block / tiles(), k = block - b * tiles(), i0 = k / across() * kEdge, j0 = k % across() * kEdge;
+    const int matrix = static_cast<int>(block) / tiles, k = static_cast<int>(block) - matrix * tiles, down = k / across;
+    const Index b = matrix, i0 = down * kEdge, j0 = (k - down * across) * kEdge;
     const int lane = thread % kEdge, line = thread / kEdge;
 #pragma unroll
     for (int i = line; i < kEdge; i += kAtOnce)
@@ -29,8 +30,10 @@ struct TurnTile {
   }
 };
 
-inline void turn_tiles(const char* label, const Run& r, Index count, const TurnTile& turn) {
-  launch_shared(label, r, count * turn.tiles(), TurnTile::kBytes, turn);
+inline void turn_tiles(const char* label, const Run& r, Index count, TurnTile turn) {
+  turn.across = static_cast<int>((turn.columns + TurnTile::kEdge - 1) / TurnTile::kEdge);
+  turn.tiles = turn.across * static_cast<int>((turn.rows + TurnTile::kEdge - 1) / TurnTile::kEdge);
+  launch_shared(label, r, count * turn.tiles, TurnTile::kBytes, turn);
 }
 
 }  // namespace ssm

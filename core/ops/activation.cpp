@@ -1,7 +1,7 @@
 // activation.cpp - y = f(x) entry by entry, on tensors of any order. Saves x.
 #include "error.hpp"
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/into.hpp"
 #include "math.hpp"
 #include "ops.hpp"
 
@@ -90,9 +90,8 @@ struct Activation final : Op {
 
   void forward(const Run& r) override {
     const Real* X = v(x);
-    Real* Y = v(y);
-    each(
-        "ssm::activation", r, x.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = Kind::f(X[i]); });
+    each_into(
+        "ssm::activation", r, x.size(), v(y), KOKKOS_LAMBDA(const Index i) { return Kind::f(X[i]); });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *dY = d(y);

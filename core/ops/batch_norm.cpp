@@ -3,6 +3,7 @@
 //   train: y = (x - mean) s w + b,  s = 1/sqrt(var + eps), biased var of the batch;  dx = w s (dy - mean dy - h mean(dy h)), h = (x - mean) s
 //   evaluate, stream: the same with running_mean, running_var, which advance() moves (unbiased var).
 #include "launch.hpp"
+#include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "ops.hpp"
 
@@ -30,7 +31,6 @@ struct BatchNorm final : Op {
 
   void forward(const Run& r) override {
     const Real *X = v(x), *W = v(weight), *B = v(bias);
-    Real* Y = v(y);
     const Index D = x.last(), rows = x.rows();
     const Real small = static_cast<Real>(eps);
     if (n.mode == Mode::train) {
@@ -46,14 +46,13 @@ struct BatchNorm final : Op {
           KOKKOS_LAMBDA(const Index c, const double sum) { V[c] = static_cast<Real>(sum * per); });
     }
     const Real *M = n.mode == Mode::train ? v(mean) : v(running_mean), *V = n.mode == Mode::train ? v(var) : v(running_var);
-    each_row(
-        "ssm::batch_norm", r, rows, D,
-        KOKKOS_LAMBDA(const Index i, const Index c) { Y[i * D + c] = (X[i * D + c] - M[c]) * (W[c] / Kokkos::sqrt(V[c] + small)) + B[c]; });
+    each_row_into(
+        "ssm::batch_norm", r, rows, D, D, v(y),
+        KOKKOS_LAMBDA(const Index i, const Index c) { return (X[i * D + c] - M[c]) * (W[c] / Kokkos::sqrt(V[c] + small)) + B[c]; });
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *W = v(weight), *M = v(mean), *V = v(var), *dY = d(y);
     Real *dW = d(weight), *dB = d(bias), *sum_h = v(dweight), *sum = v(dbias), *part = v(parts);
-    const Grad dX = g(x);
     const Index D = x.last(), rows = x.rows();
     const Real small = static_cast<Real>(eps), per = 1 / static_cast<Real>(rows);
     sum_columns<double>(
@@ -69,10 +68,10 @@ struct BatchNorm final : Op {
           sum_h[c] = static_cast<Real>(total) / Kokkos::sqrt(V[c] + small);
           dW[c] += sum_h[c];
         });
-    each_row(
-        "ssm::batch_norm_backward", r, rows, D, KOKKOS_LAMBDA(const Index i, const Index c) {
+    each_row_into(
+        "ssm::batch_norm_backward", r, rows, D, D, g(x), KOKKOS_LAMBDA(const Index i, const Index c) {
           const Real s = 1 / Kokkos::sqrt(V[c] + small), h = (X[i * D + c] - M[c]) * s;
-          dX(i * D + c, W[c] * s * (dY[i * D + c] - per * sum[c] - h * per * sum_h[c]));
+          return W[c] * s * (dY[i * D + c] - per * sum[c] - h * per * sum_h[c]);
         });
   }
   void advance(const Run& r) override {

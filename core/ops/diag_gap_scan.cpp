@@ -19,7 +19,7 @@ struct Walk {
   Real* state;  // of a stream: (B,H,M,2); else null
   Index T;
 
-  KOKKOS_FUNCTION Wide step(Index row, Index h) const { return static_cast<Wide>(gaps[row]) * m.delta(h); }
+  KOKKOS_FUNCTION Wide step(Index row, Index h, Index n) const { return static_cast<Wide>(gaps[row]) * m.delta(h, n); }
   KOKKOS_FUNCTION void operator()(const Index i) const {
     const Index b = i / m.H, h = i - b * m.H, s = h % m.S, first = b * T;
     for (Index row = first; row < first + T; ++row) y[row * m.H + h] = D[h] * u[row * m.H + h];
@@ -29,7 +29,7 @@ struct Walk {
       ComplexW x{0, 0};
       if (kept) x = {static_cast<Wide>(kept[0]), static_cast<Wide>(kept[1])};
       for (Index row = first; row < first + T; ++row) {
-        const Discrete d = discretize(m.disc, step(row, h), a);
+        const Discrete d = discretize(m.disc, step(row, h, n), a);
         x = d.A * x + static_cast<Wide>(u[row * m.H + h]) * (d.gain * in);
         y[row * m.H + h] += static_cast<Real>((out * x).re);
       }
@@ -60,7 +60,7 @@ struct Back {
       const ComplexW a = m.a(s, n), in = m.b(s, n), out = 2.0 * m.c(0, h, n);
       ComplexW now{0, 0};
       for (Index t = 0; t < w.T; ++t) {
-        const Discrete d = discretize(m.disc, w.step(first + t, h), a);
+        const Discrete d = discretize(m.disc, w.step(first + t, h, n), a);
         now = d.A * now + static_cast<Wide>(w.u[(first + t) * m.H + h]) * (d.gain * in);
         x[2 * t] = static_cast<Real>(now.re), x[2 * t + 1] = static_cast<Real>(now.im);
       }
@@ -75,7 +75,7 @@ struct Back {
     Wide dstep = 0;
     for (Index t = w.T - 1; t >= 0; --t) {
       const Index at = (first + t) * m.H + h;
-      const Wide gap = static_cast<Wide>(w.gaps[first + t]), dt = w.step(first + t, h), g = static_cast<Wide>(dy[at]);
+      const Wide gap = static_cast<Wide>(w.gaps[first + t]), dt = w.step(first + t, h, n), g = static_cast<Wide>(dy[at]);
       const Wide input = static_cast<Wide>(w.u[at]);
       const Discrete d = discretize(m.disc, dt, a);
       const ComplexW l = g * conj(out) + carry, before = t > 0 ? at_time(x, t - 1) : ComplexW{0, 0};

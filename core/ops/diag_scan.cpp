@@ -22,7 +22,7 @@ struct Tabulate {
   Real* table;
   SSM_FN void operator()(const Index i) const {
     const Index n = i / view.H, h = i - n * view.H, s = h % view.S;
-    const Discrete d = discretize(view.disc, view.delta(h), view.a(s, n), view.length);
+    const Discrete d = discretize(view.disc, view.delta(h, n), view.a(s, n), view.length);
     Real* out = table + n * fields(view.kernels) * view.H + h;
     const Real re = static_cast<Real>(d.A.re), im = static_cast<Real>(d.A.im);
     out[kRe * view.H] = re;
@@ -227,7 +227,7 @@ struct Finish {
 
   SSM_FN void operator()(const Index i) const {
     const Index h = i / view.M, n = i - h * view.M, s = h % view.S, count = 2 + 2 * view.kernels;
-    const Discrete d = discretize(view.disc, view.delta(h), view.a(s, n), view.length);
+    const Discrete d = discretize(view.disc, view.delta(h, n), view.a(s, n), view.length);
     const ComplexW gain = d.gain * view.b(s, n);
     ComplexW dA{0, 0}, dB{0, 0};
     for (Index b = 0; b < B; ++b) {

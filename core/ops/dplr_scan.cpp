@@ -15,13 +15,19 @@ namespace dplr_scan_op {
 struct DplrScan final : Op {
   Tensor u, raw, gate, delta, boundary, y;
   Param A_real, A_imag, P, B, C, D, bias;
-  bool trained;
+  bool trained, train_imag, per_head;
   State h, total;
   Scratch work, ddelta, dgate, heads, channels, dbias;
   Index width, M, R, gates = 1;
 
   DplrScan(Net& net, const DplrScanInputs& inputs, const DplrScanOptions& o)
-      : Op(net), u(in(inputs.u, save)), trained(o.train_step), M(static_cast<Index>(o.lambda.size())), R(o.heads) {
+      : Op(net),
+        u(in(inputs.u, save)),
+        trained(o.train_step),
+        train_imag(o.train_imag),
+        per_head(o.per_head),
+        M(static_cast<Index>(o.lambda.size())),
+        R(o.heads) {
     const Index all = u.D();
     if (R < 1 || all % R) throw BadInput("heads = " + std::to_string(R) + " must divide the " + std::to_string(all) + " channels");
     width = all / R;
@@ -82,10 +88,12 @@ struct DplrScan final : Op {
     A_real = param(
         "A_real", {R, M}, [=](const Draw&, Index i) { return std::log(-lambda[at(i)].real()); }, ssm_group());
     const Init imag = [=](const Draw&, Index i) { return lambda[at(i)].imag(); };
-    A_imag = param("A_imag", {R, M}, o.A_imag ? o.A_imag : imag, ssm_group());
+    if (train_imag) A_imag = param("A_imag", {R, M}, o.A_imag ? o.A_imag : imag, ssm_group());
+    else A_imag = buffer("A_imag", {R, M}, imag);
     if (!o.P.empty()) P = param("P", {R, M, 2}, repeated(o.P), ssm_group());
-    B = param("B", {all, M, 2}, repeated(o.B), ssm_group());
-    C = param("C", {all, M, 2}, init::normal(std::sqrt(0.5)));
+    const Index owners = per_head ? R : all;
+    B = param("B", {owners, M, 2}, repeated(o.B), ssm_group());
+    C = param("C", {owners, M, 2}, init::normal(std::sqrt(0.5)));
     D = param("D", {all}, init::normal(1));
     const double low = std::log(std::min(o.dt_min, o.dt_max)), high = std::log(o.dt_max);
     const Init step = [=](const Draw& draw, Index i) {
@@ -101,7 +109,7 @@ struct DplrScan final : Op {
     i.A_real = v(A_real), i.A_imag = v(A_imag), i.P = P.id < 0 ? nullptr : v(P), i.B = v(B), i.C = v(C), i.D = v(D);
     i.boundary = boundary.id < 0 ? nullptr : v(boundary), i.work = on_lanes() ? nullptr : v(work);
     i.T = n.T, i.width = width, i.M = M, i.R = R, i.per_mode = gates > 1, i.moving = moving(), i.group_count = groups();
-    i.chunks = chunks();
+    i.chunks = chunks(), i.per_head = per_head;
     return i;
   }
 
@@ -196,24 +204,28 @@ struct DplrScan final : Op {
   }
 
   void parameter_gradients(const Run& r) {
-    const Index batch = n.B, count = groups(), heads_ = R, modes = M, all = u.D();
+    const Index batch = n.B, count = groups(), heads_ = R, modes = M, all = u.D(), owners = per_head ? R : all, own = all / owners;
     const Real *part = v(heads), *part_channels = v(channels), *rates = v(A_real);
-    Real *to_re = d(A_real), *to_im = d(A_imag), *to_P = P.id < 0 ? nullptr : d(P), *to_B = d(B), *to_C = d(C), *to_D = d(D);
+    Real *to_re = d(A_real), *to_im = train_imag ? d(A_imag) : nullptr, *to_P = P.id < 0 ? nullptr : d(P), *to_B = d(B), *to_C = d(C),
+         *to_D = d(D);
     launch(
         "ssm::dplr_heads", r, R * M * 4, KOKKOS_LAMBDA(const Index i) {
           const Index head = i / (4 * modes), k = i - head * 4 * modes, m = head * modes + k / 4;
           Real sum = 0;
           for (Index j = 0; j < batch * count; ++j) sum += part[(j * heads_ + head) * head_sums(modes) + k];
           if (k % 4 == 0) to_re[m] -= sum * fast_exp(rates[m]);
-          else if (k % 4 == 1) to_im[m] += sum;
-          else if (to_P) to_P[2 * m + k % 4 - 2] += sum;
+          else if (k % 4 == 1 && to_im) to_im[m] += sum;
+          else if (k % 4 > 1 && to_P) to_P[2 * m + k % 4 - 2] += sum;
         });
-    launch(
-        "ssm::dplr_channels", r, all * channel_sums(M), KOKKOS_LAMBDA(const Index i) {
-          const Index c = i / channel_sums(modes), k = i - c * channel_sums(modes), m = c * modes + k / 4;
+    launch(  // B and C of every owner, then D of every channel
+        "ssm::dplr_channels", r, owners * 4 * M + all, KOKKOS_LAMBDA(const Index i) {
+          const bool skip = i >= owners * 4 * modes;
+          const Index owner = skip ? i - owners * 4 * modes : i / (4 * modes), k = skip ? 4 * modes : i - owner * 4 * modes;
+          const Index first = skip ? owner : owner * own, end = skip ? first + 1 : first + own, m = owner * modes + k / 4;
           Real sum = 0;
-          for (Index b = 0; b < batch; ++b) sum += part_channels[(b * all + c) * channel_sums(modes) + k];
-          if (k == 4 * modes) to_D[c] += sum;
+          for (Index b = 0; b < batch; ++b)
+            for (Index c = first; c < end; ++c) sum += part_channels[(b * all + c) * channel_sums(modes) + k];
+          if (skip) to_D[owner] += sum;
           else if (k % 4 < 2) to_B[2 * m + k % 4] += sum;
           else to_C[2 * m + k % 4 - 2] += sum;
         });

@@ -23,10 +23,11 @@ struct DplrScanOptions {
   std::vector<std::complex<double>> lambda, B, P;  // (M) initial values, real parts of lambda < 0; P empty: a diagonal A
   Init A_imag;                                     // instead of Im lambda
   double dt_min = 1e-3, dt_max = 0.1;
-  bool train_step = true;
+  bool train_step = true, train_imag = true;  // dt_bias, A_imag
+  bool per_head = false;                      // B, C (R,M,2), shared by the channels of a head
 };
-// Delta = softplus(raw + dt_bias). Parameters A_real, A_imag (R,M): lambda = -exp(A_real) + i A_imag; P (R,M,2); B, C (D,M,2); D (D);
-// dt_bias (R). Step carries 2 M D numbers, and R + 1 more for a mean.
+// Delta = softplus(raw + dt_bias). Parameters A_real, A_imag (R,M): lambda = -exp(A_real) + i A_imag; P (R,M,2); B, C (D,M,2) or per head;
+// D (D); dt_bias (R). Step carries 2 M D numbers, and R + 1 more for a mean.
 Tensor dplr_scan(Net& n, const DplrScanInputs& inputs, const DplrScanOptions& options);
 
 }  // namespace ssm

@@ -44,8 +44,8 @@ struct Backward {
     for (Lanes<W>* part : {&g.lambda, &g.dB, &g.dC, &g.dD, &g.dE, &g.dP, &g.dlambda})
       for (Index k = 0; k < 2 * M * W; ++k) part->p[k] = 0;
     g.alpha = next, g.beta = next + kChunk * W, g.states = next + 2 * kChunk * W;
-    gather<W>(i.B + 2 * g.c * M, M, g.B);
-    gather<W>(i.C + 2 * g.c * M, M, g.C);
+    gather<W>(i.B + 2 * i.owner(g.c, g.head) * M, M, g.B, i.per_head);
+    gather<W>(i.C + 2 * i.owner(g.c, g.head) * M, M, g.C, i.per_head);
     g.table.modes(i, g.head);
     for (int l = 0; l < W; ++l) g.dr[l] = g.dskip[l] = 0;
     if (!i.moving) g.r = g.table.step(M, i.delta[i.step_of(g.b, 0, g.head)]);

@@ -51,8 +51,8 @@ struct Spot {
     live = own < i.width && mode < i.M;
     c = head * i.width + (own < i.width ? own : i.width - 1);
   }
-  KOKKOS_FORCEINLINE_FUNCTION Cx of_channel(const Inputs& i, const Real* p) const {  // (D,M,2)
-    const Real* at = p + (c * i.M + mode) * 2;
+  KOKKOS_FORCEINLINE_FUNCTION Cx of_channel(const Inputs& i, const Real* p) const {  // (D,M,2), or (R,M,2) per head
+    const Real* at = p + (i.owner(c, head) * i.M + mode) * 2;
     return live ? Cx{at[0], at[1]} : Cx{0, 0};
   }
 };

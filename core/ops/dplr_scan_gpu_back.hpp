@@ -31,16 +31,16 @@ struct LanesBackward {
     Real dy[kSteps];
     Cx h;
     KOKKOS_FORCEINLINE_FUNCTION void load(const LanesBackward& own, const Spot<L>& at, Index chunk) {
-      const Inputs& i = own.i;
-      const Index all = i.R * i.width;
+      const Inputs& inputs = own.i;
+      const Index all = inputs.R * inputs.width;
       SSM_UNROLL
-      for (int half = 0; half < kSteps / kBatch; ++half) in[half].load(i, at, chunk * kChunk + half * kBatch);
+      for (int half = 0; half < kSteps / kBatch; ++half) in[half].load(inputs, at, chunk * kChunk + half * kBatch);
       SSM_UNROLL
       for (int q = 0; q < kSteps; ++q) {
         const Index t = chunk * kChunk + q;
-        dy[q] = t < i.T && at.live ? own.o.dy[(at.b * i.T + t) * all + at.c] : Real(0);
+        dy[q] = t < inputs.T && at.live ? own.o.dy[(at.b * inputs.T + t) * all + at.c] : Real(0);
       }
-      const Real* from = i.boundary + (((at.b * i.chunks + chunk) * all + at.c) * i.M + at.mode) * 2;
+      const Real* from = inputs.boundary + (((at.b * inputs.chunks + chunk) * all + at.c) * inputs.M + at.mode) * 2;
       h = at.live ? Cx{from[0], from[1]} : Cx{0, 0};
     }
     KOKKOS_FORCEINLINE_FUNCTION void leave(ChunkColumns& chip, int thread) const {

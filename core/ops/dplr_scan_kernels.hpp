@@ -17,7 +17,9 @@ struct Inputs {
   Real *boundary, *work;                                // boundary (B,chunks,D,2M), null in evaluation
   Index T, width, M, R, per_mode, moving, group_count;  // width D/R; per_mode: a gate per mode; moving: delta changes with t
   Index chunks;
+  bool per_head;  // B, C of a head, not of a channel
 
+  SSM_FN Index owner(Index c, Index head) const { return per_head ? head : c; }
   SSM_FN Index step_of(Index b, Index t, Index head) const { return (moving ? b * T + t : b) * R + head; }
   SSM_FN Real open(Index b, Index t, Index head, Index m) const {
     return gate ? gate[((b * T + t) * R + head) * (per_mode ? M : 1) + (per_mode ? m : 0)] : Real(1);
@@ -66,9 +68,10 @@ struct Lanes {
   SSM_FN Real* im(Index m) const { return p + (2 * m + 1) * W; }
 };
 template <int W>
-SSM_FN void gather(const Real* from, Index M, Lanes<W> to) {  // from (channels, M, 2)
+SSM_FN void gather(const Real* from, Index M, Lanes<W> to, bool same = false) {  // from (channels, M, 2); same: one channel for all lanes
+  const Index apart = same ? 0 : M;
   for (Index m = 0; m < M; ++m)
-    for (int l = 0; l < W; ++l) to.re(m)[l] = from[(l * M + m) * 2], to.im(m)[l] = from[(l * M + m) * 2 + 1];
+    for (int l = 0; l < W; ++l) to.re(m)[l] = from[(l * apart + m) * 2], to.im(m)[l] = from[(l * apart + m) * 2 + 1];
 }
 
 // x <- Abar x~ + Bbar u for one position, x~ = gate x:
@@ -121,8 +124,8 @@ struct Forward {
     Real* next = i.work + (b * all + c) * forward_work(1, M);
     const Table table{next};
     const Lanes<W> x{next + kTable * M}, B{x.p + 2 * M * W}, C{B.p + 2 * M * W};
-    gather<W>(i.B + 2 * c * M, M, B);
-    gather<W>(i.C + 2 * c * M, M, C);
+    gather<W>(i.B + 2 * i.owner(c, head) * M, M, B, i.per_head);
+    gather<W>(i.C + 2 * i.owner(c, head) * M, M, C, i.per_head);
     for (Index k = 0; k < 2 * M * W; ++k) x.p[k] = 0;
     if (carried) gather<W>(carried + 2 * (b * all + c) * M, M, x);
     table.modes(i, head);

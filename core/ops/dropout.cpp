@@ -1,7 +1,7 @@
 // dropout.cpp - inverted dropout. The mask is a pure function of (seed.dropout, op, step, micro-batch, element): backward draws it again.
 #include "error.hpp"
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/into.hpp"
 #include "ops.hpp"
 #include "rng.hpp"
 
@@ -42,8 +42,8 @@ struct Dropout final : Op {
   // to = from * mask
   void apply(const char* label, const Run& r, const Real* from, Grad to) {
     if (r.mode != Mode::train) {
-      each(
-          label, r, x.size(), KOKKOS_LAMBDA(const Index i) { to(i, from[i]); });
+      each_into(
+          label, r, x.size(), to, KOKKOS_LAMBDA(const Index i) { return from[i]; });
       return;
     }
     if (!r.state) throw std::logic_error("dropout needs the step state of the run");
@@ -66,12 +66,12 @@ struct Dropout final : Op {
     if (!tied) return;
     const Index T = x.T(), D = x.D();
     if (x.order == Order::BTD)
-      each_row(
-          label, r, x.B() * T, D,
-          KOKKOS_LAMBDA(const Index row, const Index c) { to(row * D + c, from[row * D + c] * few[row / T * D + c]); });
+      each_row_into(
+          label, r, x.B() * T, D, D, to,
+          KOKKOS_LAMBDA(const Index row, const Index c) { return from[row * D + c] * few[quotient(row, T) * D + c]; });
     else
-      each_row(
-          label, r, x.B() * D, T, KOKKOS_LAMBDA(const Index row, const Index t) { to(row * T + t, from[row * T + t] * few[row]); });
+      each_row_into(
+          label, r, x.B() * D, T, T, to, KOKKOS_LAMBDA(const Index row, const Index t) { return from[row * T + t] * few[row]; });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -1,6 +1,6 @@
 // elementwise.cpp - sums and products of two tensors, column slices, and fill.
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/into.hpp"
 #include "ops.hpp"
 
 namespace ssm::elementwise_op {
@@ -16,18 +16,14 @@ struct Add final : Op {
 
   void forward(const Run& r) override {
     const Real *A = v(a), *B = v(b);
-    Real* Y = v(y);
-    each(
-        "ssm::add", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] + B[i]; });
+    each_into(
+        "ssm::add", r, y.size(), v(y), KOKKOS_LAMBDA(const Index i) { return A[i] + B[i]; });
   }
   void backward(const Run& r) override {
     const Real* dY = d(y);
-    const Grad dA = g(a), dB = g(b);
-    each(
-        "ssm::add_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
-          const Real dy = dY[i];
-          dA(i, dy);
-          dB(i, dy);
+    each_into(
+        "ssm::add_backward", r, y.size(), g(a), g(b), KOKKOS_LAMBDA(const Index i) {
+          return Two{dY[i], dY[i]};
         });
   }
   Cost cost() const override {
@@ -43,18 +39,14 @@ struct Multiply final : Op {
 
   void forward(const Run& r) override {
     const Real *A = v(a), *B = v(b);
-    Real* Y = v(y);
-    each(
-        "ssm::multiply", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * B[i]; });
+    each_into(
+        "ssm::multiply", r, y.size(), v(y), KOKKOS_LAMBDA(const Index i) { return A[i] * B[i]; });
   }
   void backward(const Run& r) override {
     const Real *A = v(a), *B = v(b), *dY = d(y);
-    const Grad dA = g(a), dB = g(b);
-    each(
-        "ssm::multiply_backward", r, y.size(), KOKKOS_LAMBDA(const Index i) {
-          const Real dy = dY[i];
-          dA(i, dy * B[i]);
-          dB(i, dy * A[i]);
+    each_into(
+        "ssm::multiply_backward", r, y.size(), g(a), g(b), KOKKOS_LAMBDA(const Index i) {
+          return Two{dY[i] * B[i], dY[i] * A[i]};
         });
   }
   Cost cost() const override {
@@ -78,27 +70,22 @@ struct Slice final : Op {
   void forward(const Run& r) override {
     const Index from = first, wide = x.last(), narrow = y.last();
     const Real* X = v(x);
-    Real* Y = v(y);
-    each_row(
-        "ssm::slice", r, x.rows(), narrow,
-        KOKKOS_LAMBDA(const Index row, const Index c) { Y[row * narrow + c] = X[row * wide + from + c]; });
+    each_row_into(
+        "ssm::slice", r, x.rows(), narrow, narrow, v(y),
+        KOKKOS_LAMBDA(const Index row, const Index c) { return X[row * wide + from + c]; });
   }
   void backward(const Run& r) override {
     const Index from = first, wide = x.last(), narrow = y.last();
     const Real* dY = d(y);
     const Grad dX = g(x);
-    if (dX.add) {
-      Real* p = dX.p;
-      each_row(
-          "ssm::slice_backward", r, x.rows(), narrow,
-          KOKKOS_LAMBDA(const Index row, const Index c) { p[row * wide + from + c] += dY[row * narrow + c]; });
-    } else {
-      Real* p = dX.p;
-      each_row(
-          "ssm::slice_backward", r, x.rows(), wide, KOKKOS_LAMBDA(const Index row, const Index c) {
-            p[row * wide + c] = c >= from && c < from + narrow ? dY[row * narrow + c - from] : Real(0);
-          });
-    }
+    if (dX.add)
+      each_row_into(
+          "ssm::slice_backward", r, x.rows(), narrow, wide, Grad{dX.p + from, true},
+          KOKKOS_LAMBDA(const Index row, const Index c) { return dY[row * narrow + c]; });
+    else
+      each_row_into(
+          "ssm::slice_backward", r, x.rows(), wide, wide, dX.p,
+          KOKKOS_LAMBDA(const Index row, const Index c) { return c >= from && c < from + narrow ? dY[row * narrow + c - from] : Real(0); });
   }
   Cost cost() const override {
     const double real = sizeof(Real), few = static_cast<double>(y.size());

@@ -5,12 +5,15 @@
 #include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/into.hpp"
 #include "ops.hpp"
 
 namespace ssm {
 namespace embedding_op {
 
-constexpr Index kWide = kOnHost ? 1 << 30 : 1;  // channels of one work item: all of them on a CPU
+constexpr Index kWide = kOnHost ? 1 << 30 : 1;           // channels of one work item: all of them on a CPU
+constexpr Index kRuns = kOnHost ? 64 : 256;              // runs of positions, at most
+constexpr Index kPartial = kOnHost ? 1 << 20 : 1 << 22;  // numbers of all partial tables, at most
 SSM_FN Index least(Index a, Index b) { return a < b ? a : b; }
 
 // y (B,T,D) = table[token]. Tokens lie in [0, vocab): the readers of tasks check that.
@@ -23,9 +26,9 @@ struct Embedding final : Op {
   Embedding(Net& net, Index vocab, Index D, const std::string& name, double deviation) : Op(net), words(vocab) {
     y = out(shaped({n.B, n.T, D}), drop);
     table = param(name + ".weight", {vocab, D}, init::normal(deviation));
-    runs_of_rows = least(64, least((1 << 20) / (vocab * D), (y.rows() + 31) / 32));
+    runs_of_rows = least(kRuns, least(kPartial / (vocab * D), (y.rows() + 31) / 32));
     if (runs_of_rows < 1) runs_of_rows = 1;
-    blocks_of_words = least(vocab, 64 / runs_of_rows);
+    blocks_of_words = least(vocab, kRuns / runs_of_rows);
     if (n.mode == Mode::train && runs_of_rows > 1) parts = scratch(runs_of_rows * table.size);
   }
   const char* name() const override { return "embedding"; }
@@ -33,14 +36,10 @@ struct Embedding final : Op {
   void forward(const Run& r) override {
     const std::int32_t* token = n.batch.tokens;
     const Real* E = v(table);
-    Real* Y = v(y);
-    const Index D = y.D(), wide = least(kWide, D), items = D / wide;
-    launch(
-        "ssm::embedding", r, y.rows() * items, KOKKOS_LAMBDA(const Index i) {
-          const Index row = i / items, first = (i - row * items) * wide;
-          const Real* from = E + static_cast<Index>(token[row]) * D + first;
-          for (Index c = 0; c < wide; ++c) Y[row * D + first + c] = from[c];
-        });
+    const Index D = y.D();
+    each_row_into(
+        "ssm::embedding", r, y.rows(), D, D, v(y),
+        KOKKOS_LAMBDA(const Index row, const Index c) { return E[static_cast<Index>(token[row]) * D + c]; });
   }
 
   void backward(const Run& r) override {
@@ -97,12 +96,11 @@ struct Positions final : Op {
 
   void run(const Run& r, Real* at) {
     const Real *X = v(x), *P = v(table);
-    Real* Y = v(y);
-    const Index B = x.B(), T = x.T(), D = x.D(), last = rows_of_table - 1, wide = least(kWide, D), items = D / wide;
-    launch(
-        "ssm::positions", r, B * T * items, KOKKOS_LAMBDA(const Index i) {
-          const Index row = i / items, first = (i - row * items) * wide, t = at ? least(static_cast<Index>(at[row]), last) : row % T;
-          for (Index c = first; c < first + wide; ++c) Y[row * D + c] = X[row * D + c] + P[t * D + c];
+    const Index B = x.B(), T = x.T(), D = x.D(), last = rows_of_table - 1;
+    each_row_into(
+        "ssm::positions", r, B * T, D, D, v(y), KOKKOS_LAMBDA(const Index row, const Index c) {
+          const Index t = at ? least(static_cast<Index>(at[row]), last) : row - quotient(row, T) * T;
+          return X[row * D + c] + P[t * D + c];
         });
     if (at)
       launch(

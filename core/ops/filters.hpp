@@ -27,9 +27,17 @@ Tensor long_kernel(Net& n, Index H, const std::string& name, const LongKernelOpt
 struct HyenaFilterOptions {
   Index d = 1, filters = 1, emb = 5, width = 64;
   double freq = 1, shift = 0, lr_filter = 1e-3, lr_z = 1e-5;  // lr_z = 0: z is a buffer
-  bool window = true;
+  double fast = 0.3, slow = 1.5;                              // shares of l_max after which the windows are 1e-2: |delta| lies between
+  bool window = true, decay = false;                          // decay: weight decay
 };
 std::vector<Tensor> hyena_filter(Net& n, const HyenaFilterOptions& options);
+
+// Two other forms of kernels for Hyena's place, H rows each -> K (H, taps), none longer than l_max = L.
+//   fourier:   <name> (H,modes,2)                            K_t = Re sum_m c_m e^{2 pi i m t / L}, m < modes
+//   transfer:  <name>.numerator, <name>.denominator (H,size)   K_t = b_t - sum_k a_k K_{t-k}, k = 1..size: the impulse response of
+//              (sum_k b_k z^-k) / (1 + sum_k a_k z^-k)
+Tensor fourier_kernel(Net& n, Index H, const std::string& name, Index modes, const Group& group);
+Tensor transfer_kernel(Net& n, Index H, const std::string& name, Index size, const Group& group);
 
 // H3's shift register of N states as a kernel: K_i = sum_j C_{j+i} B_j, i < N.  <name>.B (d,N), <name>.C (1,d,N) -> K (d, taps)
 Tensor shift_kernel(Net& n, Index d, Index N, const std::string& name);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "launch.hpp"
+#include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "math.hpp"
 #include "ops.hpp"
@@ -22,11 +23,10 @@ struct LogSigmoid final : Op {
 
   void forward(const Run& r) override {
     const Real *X = v(x), scale = per, low = lowest;
-    Real* Y = v(y);
-    each(
-        "ssm::log_sigmoid", r, x.size(), KOKKOS_LAMBDA(const Index i) {
+    each_into(
+        "ssm::log_sigmoid", r, x.size(), v(y), KOKKOS_LAMBDA(const Index i) {
           const Real value = -scale * softplus(-X[i]);
-          Y[i] = low < 0 && value < low ? low : value;
+          return low < 0 && value < low ? low : value;
         });
   }
   void backward(const Run& r) override {

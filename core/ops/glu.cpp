@@ -1,34 +1,10 @@
-// glu.cpp - gates: a * sigmoid(b) on the halves of one tensor, and y * silu(z) of two.
+// glu.cpp - gates: a * sigmoid(b) on the halves of one tensor, y * silu(z) and y * sigmoid(z) of two.
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/into.hpp"
 #include "math.hpp"
 #include "ops.hpp"
 
 namespace ssm::glu_op {
-
-template <bool add>
-struct GluBackward {
-  const Real *X, *dY;
-  Real* dX;
-  Index D;
-  KOKKOS_FUNCTION void operator()(Index row, Index c) const {
-    const Index i = row * 2 * D + c;
-    const Real s = sigmoid(X[i + D]), dy = dY[row * D + c], a = X[i];
-    put<add>(dX, i, dy * s);
-    put<add>(dX, i + D, dy * a * s * (1 - s));
-  }
-};
-
-template <bool add_a, bool add_z>
-struct GateBackward {
-  const Real *A, *Z, *dY;
-  Real *dA, *dZ;
-  KOKKOS_FUNCTION void operator()(Index i) const {
-    const Real z = Z[i], s = sigmoid(z), dy = dY[i], a = A[i];
-    put<add_a>(dA, i, dy * z * s);
-    put<add_z>(dZ, i, dy * a * s * (1 + z * (1 - s)));
-  }
-};
 
 // x (.., 2D) or, of order BDT, (B,2D,T): in both cases `rows` rows whose two halves of `half` entries are contiguous.
 struct Glu final : Op {
@@ -48,18 +24,23 @@ struct Glu final : Op {
 
   void forward(const Run& r) override {
     const Real* X = v(x);
-    Real* Y = v(y);
     const Index D = half;
-    each_row(
-        "ssm::glu", r, rows, D, KOKKOS_LAMBDA(const Index row, const Index c) {
+    each_row_into(
+        "ssm::glu", r, rows, D, D, v(y), KOKKOS_LAMBDA(const Index row, const Index c) {
           const Real *a = X + row * 2 * D, *b = a + D;
-          Y[row * D + c] = a[c] * sigmoid(b[c]);
+          return a[c] * sigmoid(b[c]);
         });
   }
   void backward(const Run& r) override {
-    const Grad dX = g(x);
-    if (dX.add) each_row("ssm::glu_backward", r, rows, half, GluBackward<true>{v(x), d(y), dX.p, half});
-    else each_row("ssm::glu_backward", r, rows, half, GluBackward<false>{v(x), d(y), dX.p, half});
+    const Real *X = v(x), *dY = d(y);
+    const Grad da = g(x), db{da.p + half, da.add};
+    const Index D = half;
+    each_row_into(
+        "ssm::glu_backward", r, rows, D, 2 * D, da, db, KOKKOS_LAMBDA(const Index row, const Index c) {
+          const Index i = row * 2 * D + c;
+          const Real s = sigmoid(X[i + D]), dy = dY[row * D + c];
+          return Two{dy * s, dy * X[i] * s * (1 - s)};
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
@@ -67,32 +48,48 @@ struct Glu final : Op {
   }
 };
 
-struct SiluGate final : Op {
-  Tensor a, z, y;
-  SiluGate(Net& net, Tensor a_, Tensor z_) : Op(net), a(in(a_, save)), z(in(z_, save)), y(out(a_, drop)) {
-    if (a.size() != z.size() || a.order != z.order) throw std::logic_error("silu_gate needs two tensors of one shape");
+// What a gate multiplies by, and its derivative.
+struct Silu {
+  static constexpr const char *name = "silu_gate", *forward = "ssm::silu_gate", *backward = "ssm::silu_gate_backward";
+  static constexpr double flops = 5, flops_back = 12;
+  static SSM_FN Two both(Real z) {
+    const Real s = sigmoid(z);
+    return {z * s, s * (1 + z * (1 - s))};
   }
-  const char* name() const override { return "silu_gate"; }
+};
+struct Sigmoid {
+  static constexpr const char *name = "sigmoid_gate", *forward = "ssm::sigmoid_gate", *backward = "ssm::sigmoid_gate_backward";
+  static constexpr double flops = 4, flops_back = 8;
+  static SSM_FN Two both(Real z) {
+    const Real s = sigmoid(z);
+    return {s, s * (1 - s)};
+  }
+};
+
+template <class Kind>
+struct Gate final : Op {
+  Tensor a, z, y;
+  Gate(Net& net, Tensor a_, Tensor z_) : Op(net), a(in(a_, save)), z(in(z_, save)), y(out(a_, drop)) {
+    if (a.size() != z.size() || a.order != z.order) throw std::logic_error(std::string(Kind::name) + " needs two tensors of one shape");
+  }
+  const char* name() const override { return Kind::name; }
 
   void forward(const Run& r) override {
     const Real *A = v(a), *Z = v(z);
-    Real* Y = v(y);
-    each(
-        "ssm::silu_gate", r, y.size(), KOKKOS_LAMBDA(const Index i) { Y[i] = A[i] * silu(Z[i]); });
+    each_into(
+        Kind::forward, r, y.size(), v(y), KOKKOS_LAMBDA(const Index i) { return A[i] * Kind::both(Z[i]).one; });
   }
   void backward(const Run& r) override {
-    if (g(a).add) to_z<true>(r);
-    else to_z<false>(r);
-  }
-  template <bool add_a>
-  void to_z(const Run& r) {
-    const Grad dA = g(a), dZ = g(z);
-    if (dZ.add) each("ssm::silu_gate_backward", r, y.size(), GateBackward<add_a, true>{v(a), v(z), d(y), dA.p, dZ.p});
-    else each("ssm::silu_gate_backward", r, y.size(), GateBackward<add_a, false>{v(a), v(z), d(y), dA.p, dZ.p});
+    const Real *A = v(a), *Z = v(z), *dY = d(y);
+    each_into(
+        Kind::backward, r, y.size(), g(a), g(z), KOKKOS_LAMBDA(const Index i) {
+          const Two by = Kind::both(Z[i]);
+          return Two{dY[i] * by.one, dY[i] * A[i] * by.two};
+        });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
-    return {{5 * n_, n_, 3 * real * n_}, {12 * n_, n_, 5 * real * n_}};
+    return {{Kind::flops * n_, n_, 3 * real * n_}, {Kind::flops_back * n_, n_, 5 * real * n_}};
   }
 };
 
@@ -101,6 +98,7 @@ struct SiluGate final : Op {
 namespace ssm {
 
 Tensor glu(Net& n, Tensor x) { return n.add<glu_op::Glu>(x); }
-Tensor silu_gate(Net& n, Tensor y, Tensor z) { return n.add<glu_op::SiluGate>(y, z); }
+Tensor silu_gate(Net& n, Tensor y, Tensor z) { return n.add<glu_op::Gate<glu_op::Silu>>(y, z); }
+Tensor sigmoid_gate(Net& n, Tensor y, Tensor z) { return n.add<glu_op::Gate<glu_op::Sigmoid>>(y, z); }
 
 }  // namespace ssm

@@ -29,7 +29,7 @@ struct HyenaFilter final : Op {
   HyenaFilter(Net& net, const HyenaFilterOptions& options)
       : Op(net), o(options), L(n.l_max), taps(n.mode == Mode::stream || n.T > L ? L : n.T), C(o.filters * o.d), units(o.width) {
     if (o.emb > kMost || units > kMost) throw BadInput("a layer of Hyena's filter has at most 128 units");
-    const Group slow{"hyena_filter", 1, o.lr_filter, false};
+    const Group slow{"hyena_filter", 1, o.lr_filter, o.decay};
     const double step = 1 / static_cast<double>(L > 1 ? L - 1 : 1), turn = 2 * std::numbers::pi / static_cast<double>(L);
     const Index emb = o.emb, bands = (emb - 1) / 2, all = C;
     const auto feature = [=](const Draw&, Index i) {
@@ -50,7 +50,7 @@ struct HyenaFilter final : Op {
     freq = param("implicit_filter.1.freq", {1, units}, init::constant(o.freq), slow);
     out_W = param("implicit_filter.6.weight", {C, units}, init::torch_linear(units), slow);
     bias = param("bias", {C}, init::normal(1), slow);
-    const double most = std::log(1e-2) / 0.3, least = std::log(1e-2) / 1.5;
+    const double most = std::log(1e-2) / o.fast, least = std::log(1e-2) / o.slow;
     deltas = buffer("modulation.deltas", {1, 1, C}, [=](const Draw&, Index i) {
       return all > 1 ? least + (most - least) * static_cast<double>(i) / static_cast<double>(all - 1) : least;
     });

@@ -6,6 +6,7 @@
 // channel and step. One work item walks the chunks of one sequence with the heads that share its queries and keys; it owns all it writes.
 // backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end.
 #include "launch.hpp"
+#include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "ops.hpp"
 #include "ops/matrix_state_chunked.hpp"

@@ -8,6 +8,7 @@
 // lambda is a sum of two numbers: one alone would lose 1e-5 over the memory of a slow mode.
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "math.hpp"
 #include "ops/mimo.hpp"
@@ -205,8 +206,8 @@ struct MimoScan final : Op {
     const Real *U = v(u), *skip = v(D);
     Real* Y = v(y);
     const Index width = H;
-    each_row(
-        "ssm::mimo_skip", r, rows, H, KOKKOS_LAMBDA(const Index row, const Index h) { Y[row * width + h] = skip[h] * U[row * width + h]; });
+    each_row_into(
+        "ssm::mimo_skip", r, rows, H, H, Y, KOKKOS_LAMBDA(const Index row, const Index h) { return skip[h] * U[row * width + h]; });
     gemm(r, false, true, rows, H, S, 1, v(x), S, v(m.C), S, 1, Y, H);
   }
   void forward(const Run& r) override {
@@ -247,22 +248,20 @@ struct MimoScan final : Op {
     if (uneven()) gemm(r, false, true, rows, 2 * p, H, 1, U, H, v(m.B), H, 0, v(inputs), 2 * p);
     for (Index q = 0; q < directions; ++q) sweep(r, q, true, L + q * 2 * p, S, L + q * 2 * p);
     if (directions == 2)
-      each_row(
-          "ssm::mimo_both", r, rows, 2 * p,
-          KOKKOS_LAMBDA(const Index row, const Index k) { L[row * wide + k] += L[row * wide + 2 * P + k]; });
+      each_row_into(
+          "ssm::mimo_both", r, rows, 2 * p, S, Grad{L, true},
+          KOKKOS_LAMBDA(const Index row, const Index k) { return L[row * wide + 2 * P + k]; });
     const Real* part = v(parts);
     if (uneven()) add_pole_gradients(r, part, u.B(), p, dlambda);
     else
-      launch(
-          "ssm::mimo_dlambda", r, 2 * p, KOKKOS_LAMBDA(const Index k) {
-            Wide sum = 0;
-            for (Index q = 0; q < all; ++q) sum += static_cast<Wide>(part[q * 2 * P + k]);
+      sum_pieces<Wide>(
+          "ssm::mimo_dlambda", r, all, 2 * p, part, KOKKOS_LAMBDA(const Index k, const Wide sum) {
             dlambda(k, static_cast<Real>(sum));
             dlambda(2 * P + k, static_cast<Real>(sum));
           });
     sum_of(r, 2 * p, H, L, S, U, H, g(m.B));
-    each_row(
-        "ssm::mimo_du", r, rows, H, KOKKOS_LAMBDA(const Index row, const Index h) { du(row * width + h, skip[h] * dY[row * width + h]); });
+    each_row_into(
+        "ssm::mimo_du", r, rows, H, H, du, KOKKOS_LAMBDA(const Index row, const Index h) { return skip[h] * dY[row * width + h]; });
     gemm(r, false, false, rows, H, 2 * p, 1, L, S, v(m.B), H, 1, du.p, H);
     sum_columns(
         "ssm::mimo_dD", r, rows, H, v(skips),

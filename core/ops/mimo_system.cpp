@@ -1,6 +1,6 @@
 // mimo_system.cpp - lambda, B and C of a shared diagonal system from its parameters, and the way back. Phases and gains in Wide.
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/rows.hpp"
 #include "ops/mimo.hpp"
 #include "ops/ssm.hpp"
 
@@ -148,18 +148,22 @@ struct System final : Op {
     const Real *dL = d(lambda), *dBd = d(B), *dCd = d(C);
     Real *da = d(p.a), *db_ = d(p.b), *dc = p.c.id >= 0 ? d(p.c) : nullptr, *dsteps = v(steps);
     compute_gains(r);
-    launch(
-        "ssm::mimo_modes", r, P, KOKKOS_LAMBDA(const Index k) {
-          ComplexW sum{0, 0};
-          for (Index h = 0; h < H; ++h) {
+    launch_rows(
+        "ssm::mimo_modes", r, P, KOKKOS_LAMBDA(const Row& row, const Index k) {
+          const auto term = [&](const Index h) {
             const Index i = b.at(k, h);
             const ComplexW x{static_cast<Wide>(b.re[i]), static_cast<Wide>(b.im[i])};
-            sum = sum + conj(x) * ComplexW{static_cast<Wide>(dBd[k * H + h]), static_cast<Wide>(dBd[(P + k) * H + h])};
-          }
-          const ModeGrad g = m.gradient(k, {static_cast<Wide>(dL[k]), static_cast<Wide>(dL[P + k])}, sum, static_cast<Wide>(dL[2 * P + k]));
-          da[k] += static_cast<Real>(g.a);
-          db_[k] += static_cast<Real>(g.b);
-          dsteps[k] = static_cast<Real>(g.c);
+            return conj(x) * ComplexW{static_cast<Wide>(dBd[k * H + h]), static_cast<Wide>(dBd[(P + k) * H + h])};
+          };
+          const Wide re = row.sum<Wide>(H, [&](const Index h) { return term(h).re; });
+          const Wide im = row.sum<Wide>(H, [&](const Index h) { return term(h).im; });
+          row.once([&] {
+            const ModeGrad g =
+                m.gradient(k, {static_cast<Wide>(dL[k]), static_cast<Wide>(dL[P + k])}, {re, im}, static_cast<Wide>(dL[2 * P + k]));
+            da[k] += static_cast<Real>(g.a);
+            db_[k] += static_cast<Real>(g.b);
+            dsteps[k] = static_cast<Real>(g.c);
+          });
         });
     launch(
         "ssm::mimo_steps", r, count, KOKKOS_LAMBDA(const Index i) {

@@ -7,6 +7,7 @@
 #include "lib/reduce.hpp"
 #include "lib/rows.hpp"
 #include "ops.hpp"
+#include "ops/norm_gpu.hpp"
 
 namespace ssm::norm_op {
 
@@ -25,7 +26,7 @@ struct Norm final : Op {
       mean = keep(shaped({x.rows()}));
       bias = param(local + ".bias", {x.last()}, init::constant(0), no_decay());
     }
-    parts = scratch(sum_columns_scratch(x.rows(), x.last()));
+    parts = scratch((centred ? 2 : 1) * sum_columns_scratch(x.rows(), x.last()));
   }
   const char* name() const override { return centred ? "layer_norm" : "rms_norm"; }
 
@@ -34,6 +35,9 @@ struct Norm final : Op {
     Real *Y = v(y), *M = centred ? v(mean) : nullptr, *S = v(scale);
     const Index D = x.last();
     const Real small = static_cast<Real>(eps);
+#if defined(SSM_GPU)
+    if (D <= kHeld) return forward_on_gpu(r, {X, W, B, nullptr, Y, M, S, {}, nullptr, nullptr, x.rows(), static_cast<int>(D), small});
+#endif
     launch_rows(
         "ssm::norm", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
           const Real* in_row = X + i * D;
@@ -53,6 +57,20 @@ struct Norm final : Op {
     const Real *X = v(x), *W = v(weight), *dY = d(y), *M = centred ? v(mean) : nullptr, *S = v(scale);
     const Grad dX = g(x);
     const Index D = x.last();
+    Real* part = v(parts);
+#if defined(SSM_GPU)
+    if (D <= kHeld) {
+      const Index blocks = row_splits(x.rows());
+      Real* part_of_bias = centred ? part + blocks * D : nullptr;
+      backward_on_gpu(r,
+                      {X, W, nullptr, dY, nullptr, centred ? v(mean) : nullptr, v(scale), dX, part, part_of_bias, x.rows(),
+                       static_cast<int>(D), Real(0)},
+                      blocks);
+      sum_pieces<Real>("ssm::norm_weight", r, blocks, D, part, Grad{d(weight), true});
+      if (centred) sum_pieces<Real>("ssm::norm_bias", r, blocks, D, part_of_bias, Grad{d(bias), true});
+      return;
+    }
+#endif
     launch_rows(
         "ssm::norm_backward", r, x.rows(), KOKKOS_LAMBDA(const Row& row, const Index i) {
           const Real *in_row = X + i * D, *dy = dY + i * D;
@@ -61,7 +79,6 @@ struct Norm final : Op {
           const Real g2 = per * s * row.sum(D, [&](const Index c) { return dy[c] * W[c] * (in_row[c] - m); });
           row.each(D, [&](const Index c) { dX(i * D + c, s * (dy[c] * W[c] - g1 - (in_row[c] - m) * s * g2)); });
         });
-    Real* part = v(parts);
     sum_columns(
         "ssm::norm_weight", r, x.rows(), D, part,
         KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - (M ? M[i] : Real(0))) * S[i]; },

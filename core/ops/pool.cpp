@@ -1,7 +1,7 @@
 // pool.cpp - from a sequence to one vector, and from two vectors to one.
 #include "error.hpp"
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/into.hpp"
 #include "ops.hpp"
 
 namespace ssm::pool_op {
@@ -70,14 +70,13 @@ struct Pool final : Op {
     const Index T = x.T(), D = x.D();
     const std::int32_t* len = lengths();
     const Real* dY = d(y);
-    const Grad dX = g(x);
     const Kind what = kind;
-    each_row(
-        "ssm::pool_backward", r, x.B() * T, D, KOKKOS_LAMBDA(const Index row, const Index c) {
-          const Index b = row / T, t = row - b * T, length = len ? len[b] : T;
+    each_row_into(
+        "ssm::pool_backward", r, x.B() * T, D, D, g(x), KOKKOS_LAMBDA(const Index row, const Index c) {
+          const Index b = quotient(row, T), t = row - b * T, length = len ? len[b] : T;
           const Real weight = what == Kind::mean ? (t < length ? 1 / static_cast<Real>(length) : Real(0))
                                                  : Real(t == (what == Kind::last ? length - 1 : 0));
-          dX(row * D + c, weight * dY[b * D + c]);
+          return weight * dY[b * D + c];
         });
   }
   void step(const Run& r) override {

@@ -247,12 +247,19 @@ struct Rnn final : Op {
 
 Tensor rnn(Net& n, Tensor x, const RnnOptions& o) { return rnn(n, x, o, {}); }
 Tensor rnn(Net& n, Tensor x, const RnnOptions& o, Tensor starts) {
+  if (o.layer_norm && (starts.id >= 0 || o.learn_start || o.cell != "lstm"))
+    throw Unsupported("rnn() with layer_norm is an LSTM of one sequence a row that starts at 0");
   if (starts.id >= 0 && o.learn_start) throw Unsupported("a learned start of rnn() is that of a row, not of its sequences");
   const Index D = x.D(), H = o.hidden > 0 ? o.hidden : D;
   Tensor h = n.as(x, Order::BTD);
   for (int i = 0; i < o.layers; ++i) {
     const std::string layer = "l" + std::to_string(i);
-    if (o.cell == "lstm") h = n.add<rnn_op::Rnn<rnn_op::LstmCell>>(h, o, H, layer, starts);
+    if (o.layer_norm) {
+      LinearOptions sums;
+      sums.bias = false;
+      sums.weight = init::torch_linear(H);
+      h = lstm_norm(n, layer_norm(n, linear(n, h, 4 * H, "ih_" + layer, sums), "norm_ih_" + layer), layer, o.forget_bias);
+    } else if (o.cell == "lstm") h = n.add<rnn_op::Rnn<rnn_op::LstmCell>>(h, o, H, layer, starts);
     else if (o.cell == "gru") h = n.add<rnn_op::Rnn<rnn_op::GruCell>>(h, o, H, layer, starts);
     else unknown("recurrent cell", o.cell, {"lstm", "gru"});
   }

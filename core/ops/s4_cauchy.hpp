@@ -40,7 +40,7 @@ struct Table {
   SsmView view;
   R* table;
   SSM_FN static ComplexW c_of(const SsmView& view, int c, Index h, Index n) {
-    return c < Ch ? view.c(c, h, n) : conj(view.p(c - Ch, h % view.S, n));
+    return c < Ch ? view.c(c, h, n) : view.q(c - Ch, h % view.S, n);
   }
   SSM_FN static ComplexW b_of(const SsmView& view, int b, Index h, Index n) {
     return b == 0 ? view.b(h % view.S, n) : view.p(b - 1, h % view.S, n);
@@ -288,16 +288,19 @@ struct ModeSums {
       dC[at] += static_cast<Real>(dc[c].re);
       dC[at + 1] += static_cast<Real>(dc[c].im);
     }
-    Wide* out = parts + (h * view.M + n) * (kModeGrads + 2 * Rank);
+    Wide* out = parts + (h * view.M + n) * view.grads();
     out[0] = dlambda.re * lambda.re;
     out[1] = -dlambda.im;
     out[2] = db[0].re;
     out[3] = db[0].im;
     out[4] = ddt;
     for (int r = 0; r < Rank; ++r) {
-      const ComplexW dP = db[1 + r] + conj(dc[Ch + r]);
+      const ComplexW dQ = dc[Ch + r], dP = view.Q ? db[1 + r] : db[1 + r] + conj(dQ);
       out[kModeGrads + 2 * r] = dP.re;
       out[kModeGrads + 2 * r + 1] = dP.im;
+      if (!view.Q) continue;
+      out[kModeGrads + 2 * (Rank + r)] = dQ.re;
+      out[kModeGrads + 2 * (Rank + r) + 1] = dQ.im;
     }
   }
 };

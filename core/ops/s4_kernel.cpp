@@ -1,10 +1,11 @@
-// s4_kernel.cpp - the convolution kernel of a diagonal-plus-low-rank system A = diag(lambda) - P P^H (variants.md 4.2, 4.6).
+// s4_kernel.cpp - the convolution kernel of a diagonal-plus-low-rank system A = diag(lambda) - P Q^T (variants.md 4.2, 4.6); Q = P* unless
+// it is a parameter.
 //
 // C holds C~ = (I - A^L)^T C for L = l_max, so that the kernel's spectrum of length L is a sum over modes. With theta_j = 2 pi j / L,
 // S = sin(theta/2), K = cos(theta/2), mu = Delta lambda and x = Delta c b:
 //
 //   g(c,b) = sum_n [ x / (2iS - K mu) + x* / (2iS - K mu*) ]
-//   spectrum_j = e^{i theta/2} [ g(C~,B) - K u^T (I + K W)^{-1} v ],  u_r = g(C~,P_r)  v_r = g(Q_r,B)  W_rq = g(Q_r,P_q)  Q = P*
+//   spectrum_j = e^{i theta/2} [ g(C~,B) - K u^T (I + K W)^{-1} v ],  u_r = g(C~,P_r)  v_r = g(Q_r,B)  W_rq = g(Q_r,P_q)
 //
 // which has no singular point (K = 0 at the Nyquist frequency). SIMD runs over frequencies; nothing of size (H,M,L) exists.
 #include <type_traits>

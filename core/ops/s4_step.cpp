@@ -12,8 +12,8 @@
 namespace ssm::s4_step_op {
 
 constexpr int kMaxRank = 2;
-// Fields of a mode: D, E, 2B, then 2C, then Q and Q D of every rank; P = conj(Q). Each is a pair.
-SSM_FN Index fields(int rank) { return 2 * (4 + 2 * rank); }
+// Fields of a mode: D, E, 2B, then 2C, then Q and Q D of every rank, then P of every rank where it is not conj(Q). Each is a pair.
+SSM_FN Index fields(int rank, bool free) { return 2 * (4 + (free ? 3 : 2) * rank); }
 
 // table (M, fields, H); the matrices r (rank^2, H) follow.
 struct Tabulate {
@@ -26,24 +26,25 @@ struct Tabulate {
     out[(2 * field + 1) * view.H] = z.im;
   }
   SSM_FN void operator()(const Index h) const {
-    const Index s = h % view.S;
+    const Index s = h % view.S, row = fields(view.rank, view.Q != nullptr) * view.H;
     const Wide rate = 2 / view.delta(h);
     Wide w[kMaxRank][kMaxRank] = {{1, 0}, {0, 1}};
     for (Index n = 0; n < view.M; ++n) {
       const ComplexW lambda = view.a(s, n), up{rate + lambda.re, lambda.im}, down = ComplexW{1, 0} / ComplexW{rate - lambda.re, -lambda.im};
-      Wide* out = table + n * fields(view.rank) * view.H + h;
+      Wide* out = table + n * row + h;
       put(out, 0, down);
       put(out, 1, up);
       put(out, 2, 2.0 * view.b(s, n));
       put(out, 3, {2 * C[2 * (h * view.M + n)], 2 * C[2 * (h * view.M + n) + 1]});
       for (int r = 0; r < view.rank; ++r) {
-        const ComplexW q = conj(view.p(r, s, n)), qd = q * down;
+        const ComplexW q = view.q(r, s, n), qd = q * down;
         put(out, 4 + 2 * r, q);
         put(out, 5 + 2 * r, qd);
+        if (view.Q) put(out, 4 + 2 * view.rank + r, view.p(r, s, n));
         for (int k = 0; k < view.rank; ++k) w[r][k] += 2 * (qd * view.p(k, s, n)).re;
       }
     }
-    Wide* out = table + view.M * fields(view.rank) * view.H + h;
+    Wide* out = table + view.M * row + h;
     if (view.rank == 1) {
       out[0] = 1 / w[0][0];
     } else {
@@ -56,8 +57,8 @@ struct Tabulate {
   }
 };
 
-// state (B, M, 2, H) in Wide.
-template <int Rank>
+// state (B, M, 2, H) in Wide. Free: P is not conj(Q).
+template <int Rank, bool Free>
 struct Step {
   const Real *u, *D;
   const Wide* table;
@@ -65,9 +66,13 @@ struct Step {
   Wide* state;
   Index H, M;
 
+  // P_r is this field, its imaginary part times kSign.
+  SSM_FN static constexpr int p_field(int r) { return Free ? 4 + 2 * Rank + r : 4 + 2 * r; }
+  static constexpr Wide kSign = Free ? 1 : -1;
+
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index h0) const {
-    const Index row = fields(Rank) * H;
+    const Index row = fields(Rank, Free) * H;
     Wide in[W], alpha[Rank][W], sums[Rank][W], beta[Rank][W], out[W];
     for (int l = 0; l < W; ++l) {
       in[l] = static_cast<Wide>(u[b * H + h0 + l]);
@@ -101,8 +106,8 @@ struct Step {
       Wide *xr = state + (b * M + n) * 2 * H + h0, *xi = xr + H;
       for (int l = 0; l < W; ++l) {
         for (int r = 0; r < Rank; ++r) {
-          wr[l] -= p[2 * (4 + 2 * r) * H + l] * beta[r][l];
-          wi[l] += p[(2 * (4 + 2 * r) + 1) * H + l] * beta[r][l];
+          wr[l] -= p[2 * p_field(r) * H + l] * beta[r][l];
+          wi[l] -= kSign * p[(2 * p_field(r) + 1) * H + l] * beta[r][l];
         }
         xr[l] = p[l] * wr[l] - p[H + l] * wi[l];
         xi[l] = p[l] * wi[l] + p[H + l] * wr[l];
@@ -120,8 +125,8 @@ struct Step {
       wr[l] = p[2 * H + l] * xr[l] - p[3 * H + l] * xi[l] + p[4 * H + l] * in[l];
       wi[l] = p[2 * H + l] * xi[l] + p[3 * H + l] * xr[l] + p[5 * H + l] * in[l];
       for (int r = 0; r < Rank; ++r) {
-        wr[l] -= p[2 * (4 + 2 * r) * H + l] * alpha[r][l];
-        wi[l] += p[(2 * (4 + 2 * r) + 1) * H + l] * alpha[r][l];
+        wr[l] -= p[2 * p_field(r) * H + l] * alpha[r][l];
+        wi[l] -= kSign * p[(2 * p_field(r) + 1) * H + l] * alpha[r][l];
       }
     }
   }
@@ -138,11 +143,13 @@ struct S4Step final : Op {
       : Op(net), p(params), u(in(u_, save)), y(out(u_, drop)), D(skip), names(s4_names(net)) {
     if (n.mode != Mode::stream || p.kernels != 1) throw std::logic_error("s4_step is for streams in one direction");
     constexpr Index wide = sizeof(Wide) / sizeof(Real);
-    modes = Op::table(shaped({wide * p.H * (p.M * fields(static_cast<int>(p.rank)) + p.rank * p.rank)}));
+    modes = Op::table(shaped({wide * p.H * (p.M * fields_of_mode() + p.rank * p.rank)}));
     outputs = Op::table(shaped({wide * p.H * p.M * 2}));
     carried = state(wide * 2 * p.H * p.M);
   }
   const char* name() const override { return "s4_step"; }
+  bool free() const { return p.Q.id >= 0; }
+  Index fields_of_mode() const { return fields(static_cast<int>(p.rank), free()); }
   Wide* wide(Tensor t) const { return reinterpret_cast<Wide*>(v(t)); }
 
   void prepare(const Run& r) override {
@@ -154,13 +161,19 @@ struct S4Step final : Op {
   void forward(const Run& r) override { step(r); }
   void backward(const Run&) override { throw std::logic_error("s4_step has no gradient: streams are not trained"); }
   void step(const Run& r) override {
+    if (p.rank == 1 && free()) walk<1, true>(r);
+    else if (p.rank == 1) walk<1, false>(r);
+    else if (free()) walk<2, true>(r);
+    else walk<2, false>(r);
+  }
+  template <int Rank, bool Free>
+  void walk(const Run& r) {
     Wide* x = reinterpret_cast<Wide*>(v(carried));
-    if (p.rank == 1) launch_lanes("ssm::s4_step", r, u.B(), p.H, Step<1>{v(u), v(D), wide(modes), v(y), x, p.H, p.M});
-    else launch_lanes("ssm::s4_step", r, u.B(), p.H, Step<2>{v(u), v(D), wide(modes), v(y), x, p.H, p.M});
+    launch_lanes("ssm::s4_step", r, u.B(), p.H, Step<Rank, Free>{v(u), v(D), wide(modes), v(y), x, p.H, p.M});
   }
   Cost cost() const override {
     const double modes_ = static_cast<double>(u.size() * p.M), R = static_cast<double>(p.rank);
-    return {{modes_ * (28 + 20 * R), 0, modes_ * sizeof(Wide) * (4 + static_cast<double>(fields(static_cast<int>(p.rank))))}, {}};
+    return {{modes_ * (28 + 20 * R), 0, modes_ * sizeof(Wide) * (4 + static_cast<double>(fields_of_mode()))}, {}};
   }
 };
 

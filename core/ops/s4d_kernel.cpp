@@ -30,7 +30,7 @@ struct Forward {
       Real re[kLanes][kRun], im[kLanes][kRun];
       ComplexW W[2][kLanes], E[kLanes];
       for (int l = 0; l < lanes; ++l) {
-        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, n0 + l), view.length);
+        const Discrete d = discretize(view.disc, view.delta(h, n0 + l), view.a(s, n0 + l), view.length);
         const ComplexW B = 2.0 * (d.gain * view.b(s, n0 + l));
         ComplexW p{1, 0};
         for (int i = 0; i < kRun; ++i) {
@@ -70,12 +70,12 @@ void polar_modes(const Run& r, const SsmView& view, Polar* modes) {
   launch(
       "ssm::s4d_modes", r, view.H * view.M, KOKKOS_LAMBDA(const Index i) {
         const Index h = i / view.M, m = i - h * view.M, s = h % view.S;
-        const Discrete d = discretize(view.disc, view.delta(h), view.a(s, m), view.length);
+        const Discrete d = discretize(view.disc, view.delta(h, m), view.a(s, m), view.length);
         const ComplexW B = 2.0 * (d.gain * view.b(s, m));
         Polar& to = modes[i];
         constexpr Wide per_turn = 0.15915494309189533577, log2e = 1.4426950408889634074;
         if (view.disc == Disc::zoh || view.disc == Disc::exp_euler) {
-          const ComplexW z = view.delta(h) * view.a(s, m);
+          const ComplexW z = view.delta(h, m) * view.a(s, m);
           to.rate = z.re * log2e, to.turns = z.im * per_turn;
         } else {
           const Wide square = norm2(d.A);
@@ -122,7 +122,7 @@ struct Backward {
     Discrete d[W];
     Wide ar[W], ai[W], er[W], ei[W];  // A, and A^64
     for (int l = 0; l < W; ++l) {
-      d[l] = discretize(view.disc, view.delta(h), view.a(s, n0 + l), view.length);
+      d[l] = discretize(view.disc, view.delta(h, n0 + l), view.a(s, n0 + l), view.length);
       ar[l] = d[l].A.re, ai[l] = d[l].A.im;
       er[l] = 1, ei[l] = 0;
     }

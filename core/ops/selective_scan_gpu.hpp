@@ -107,7 +107,7 @@ struct ForwardCut {
   KOKKOS_FUNCTION void operator()(const Member& m) const {
     const Place at(m, p, groups, segments, length);
     const Index E = p.E, N = p.N;
-    SSM_ON_CHIP alignas(16) Real on_chip[2 * kRows * S];
+    alignas(16) SSM_ON_CHIP Real on_chip[2 * kRows * S];
     Real A[S], h[S], own_B[S], own_C[S], total = 0;
     load_rates(p, at.e, A);
     if (kB) load_own(p.B, at.e, N, own_B);

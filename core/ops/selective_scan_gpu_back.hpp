@@ -35,7 +35,7 @@ struct LambdaCut {
   KOKKOS_FUNCTION void operator()(const Member& m) const {
     const Place at(m, p, groups, segments, length);
     const Index E = p.E, N = p.N;
-    SSM_ON_CHIP alignas(16) Real on_chip[kRows * S];
+    alignas(16) SSM_ON_CHIP Real on_chip[kRows * S];
     Real A[S], lambda[S], own_C[S], total = 0;
     load_rates(p, at.e, A);
     if (kC) load_own(p.C, at.e, N, own_C);

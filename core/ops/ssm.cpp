@@ -22,6 +22,7 @@ SsmView view_of(const Op& op, const SsmParams& p) {
           at(p.B),
           at(p.C),
           at(p.P),
+          at(p.Q),
           p.H,
           p.M,
           p.S,
@@ -33,18 +34,19 @@ SsmView view_of(const Op& op, const SsmParams& p) {
           p.decay == "exp"    ? Decay::exp
           : p.decay == "relu" ? Decay::relu
                               : Decay::none,
-          p.length};
+          p.length,
+          p.steps};
 }
 
 Index mode_gradients_scratch(const SsmParams& p) {
-  return p.H * p.M * (kModeGrads + 2 * p.rank) * static_cast<Index>(sizeof(Wide) / sizeof(Real));
+  return p.H * p.M * (kModeGrads + (p.Q.id >= 0 ? 4 : 2) * p.rank) * static_cast<Index>(sizeof(Wide) / sizeof(Real));
 }
 
 // What the channels of a set add to the parameters of its modes. Number i = (mode, k); a copy of it must stay small: see lib/team_capture.hpp.
 struct ModeSums {
   const Wide* parts;
-  Real *dA_real, *dA_imag, *dB, *dP;
-  Index H, S, M, width;
+  Real *dA_real, *dA_imag, *dB, *dP, *dQ;  // null: not trained
+  Index H, S, M, width, rank;
   bool real;
 
   // How many channels share number i, and what the c-th of them adds to it.
@@ -59,23 +61,28 @@ struct ModeSums {
     if (k == 0 && dA_real) dA_real[mode] += g;
     if (k == 1 && dA_imag) dA_imag[mode] += g;
     if ((k == 2 || k == 3) && dB && !(real && k == 3)) dB[real ? mode : 2 * mode + k - 2] += g;
-    if (k > 4) dP[((k - 5) / 2 * S * M + mode) * 2 + (k - 5) % 2] += g;
+    if (k < kModeGrads) return;
+    const Index r = (k - kModeGrads) / 2, part = (k - kModeGrads) % 2;
+    Real* to = r < rank ? dP : dQ;
+    if (to) to[(r % rank * S * M + mode) * 2 + part] += g;
   }
 };
 
 void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wide* parts) {
   const SsmView view = view_of(op, p);
-  const Index width = kModeGrads + 2 * p.rank;
+  const Index width = view.grads();
   Real* dinv_dt = op.d(p.inv_dt);
   const ModeSums sums{parts,
                       p.train_decay ? op.d(p.A_real) : nullptr,
                       p.real ? nullptr : op.d(p.A_imag),
                       p.train_B ? op.d(p.B) : nullptr,
-                      p.rank ? op.d(p.P) : nullptr,
+                      p.rank && p.train_P ? op.d(p.P) : nullptr,
+                      p.Q.id >= 0 ? op.d(p.Q) : nullptr,
                       p.H,
                       p.S,
                       p.M,
                       width,
+                      p.rank,
                       p.real};
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
   launch_rows(
@@ -91,11 +98,13 @@ void add_mode_gradients(const Run& r, const Op& op, const SsmParams& p, const Wi
         sums.put(i, sum);
       });
 #endif
+  const Index steps = p.steps, sharing = p.M / steps;
   launch(
-      "ssm::delta_gradient", r, p.H, KOKKOS_LAMBDA(const Index h) {
+      "ssm::delta_gradient", r, p.H * steps, KOKKOS_LAMBDA(const Index i) {
+        const Index h = i / steps;
         Wide sum = 0;
-        for (Index n = 0; n < view.M; ++n) sum += parts[(h * view.M + n) * width + 4];
-        dinv_dt[h] += static_cast<Real>(view.delta_slope(h) * sum);
+        for (Index n = 0; n < sharing; ++n) sum += parts[(i * sharing + n) * width + 4];
+        dinv_dt[i] += static_cast<Real>(view.delta_slope(h, i - h * steps) * sum);
       });
 }
 

@@ -1,6 +1,6 @@
 // ssm.hpp - linear time-invariant state-space layers (S4D, S4): their parameters, and one mode of them inside a kernel.
 //
-//   x' = a x + b u,  y = 2 Re sum_n c_n x_n      per channel h, with modes n < M and a step size Delta_h
+//   x' = a x + b u,  y = 2 Re sum_n c_n x_n      per channel h, with modes n < M and a step size Delta_h, or one per mode
 //   Delta = exp(inv_dt) or softplus(inv_dt)      a = -exp(A_real) - i A_imag (or as `decay` says)      channel h uses set h mod S of A, B (and P)
 //
 // Everything of one mode is computed in Wide: single precision would lose the phase of long kernels.
@@ -20,11 +20,14 @@ struct SsmParams {
   bool train_B = true, train_decay = true;  // of A_real
   std::string decay = "exp";                // Re a: "exp" -exp(A_real), "relu" -max(A_real, 0) - 1e-4, "none" -A_real
   Index length = 0;                         // of "dss": the longest sequence
+  Index steps = 1;                          // step sizes of a channel: 1, or M; S4: 1
   std::string disc = "zoh";                 // zoh, bilinear, backward_euler, exp_euler, dss
   Index rank = 0;                           // of P, S4 only
-  bool wide = false;                        // S4 only: the whole kernel in Wide (FouT)
-  Param inv_dt, A_real, A_imag;             // (H,1)  (S,M)  (S,M)
-  Param B, C, P;                            // (1,S,M,2)  (kernels,H,M,2)  (rank,S,M,2)
+  bool train_P = true;
+  bool wide = false;             // S4 only: the whole kernel in Wide (FouT)
+  Param inv_dt, A_real, A_imag;  // (H,steps)  (S,M)  (S,M)
+  Param B, C, P;                 // (1,S,M,2)  (kernels,H,M,2)  (rank,S,M,2)
+  Param Q;                       // (rank,S,M,2): A = diag(a) - P Q^T; absent: Q = P*
 };
 
 // K (H,T), or (2,H,T) when there are two kernels, of a diagonal system.
@@ -45,22 +48,27 @@ Disc disc_of(const std::string& name);
 
 enum class Decay : int { exp, relu, none };
 
+// Gradients of one mode of one channel, before sums over channels that share a set: dA_real, dA_imag, dB (2), dDelta, then dP (2 rank) and,
+// where Q is a parameter, dQ (2 rank).
+constexpr Index kModeGrads = 5;
+
 // Addresses for kernels.
 struct SsmView {
-  const Real *inv_dt, *A_real, *A_imag, *B, *C, *P;
+  const Real *inv_dt, *A_real, *A_imag, *B, *C, *P, *Q;
   Index H, M, S;
   int kernels, rank;
   Disc disc;
   bool softplus, real;
   Decay decay;
-  Index length;
+  Index length, steps;
 
-  SSM_FN Wide delta(Index h) const {
-    const Wide raw = static_cast<Wide>(inv_dt[h]);
+  SSM_FN Wide raw_step(Index h, Index n) const { return static_cast<Wide>(inv_dt[steps > 1 ? h * steps + n : h]); }
+  SSM_FN Wide delta(Index h, Index n = 0) const {
+    const Wide raw = raw_step(h, n);
     return softplus ? ssm::softplus(raw) : ::exp(raw);
   }
-  SSM_FN Wide delta_slope(Index h) const {
-    const Wide raw = static_cast<Wide>(inv_dt[h]);
+  SSM_FN Wide delta_slope(Index h, Index n) const {
+    const Wide raw = raw_step(h, n);
     return softplus ? softplus_slope(raw) : ::exp(raw);
   }
   SSM_FN static ComplexW pair(const Real* p, Index i, bool real) {
@@ -79,6 +87,8 @@ struct SsmView {
   SSM_FN ComplexW b(Index s, Index n) const { return pair(B, s * M + n, real); }
   SSM_FN ComplexW c(int k, Index h, Index n) const { return pair(C, (k * H + h) * M + n, real); }
   SSM_FN ComplexW p(int r, Index s, Index n) const { return pair(P, (r * S + s) * M + n, false); }
+  SSM_FN ComplexW q(int r, Index s, Index n) const { return Q ? pair(Q, (r * S + s) * M + n, false) : conj(p(r, s, n)); }
+  SSM_FN Index grads() const { return kModeGrads + (Q ? 4 : 2) * rank; }
 };
 SsmView view_of(const Op& op, const SsmParams& p);
 
@@ -121,14 +131,11 @@ SSM_FN Discrete discretize(Disc disc, Wide dt, ComplexW a, Index length = 0) {
   return {up * m, dt * m, m2, m / up, (alpha * dt * dt) * m2, m2};
 }
 
-// Gradients of one mode of one channel, before sums over channels that share a set: dA_real, dA_imag, dB (2), dDelta, then dP (2 rank).
-constexpr Index kModeGrads = 5;
-
 // From dz and dBd (of the discrete B = gain b) to out[0..4].
 SSM_FN void mode_gradients(const SsmView& view, Index h, Index n, const Discrete& d, ComplexW dz, ComplexW dBd, Wide* out) {
   const Index s = h % view.S;
   const ComplexW a = view.a(s, n), b = view.b(s, n), db = conj(d.gain) * dBd;
-  const Wide dt = view.delta(h);
+  const Wide dt = view.delta(h, n);
   const ComplexW da = dt * dz + conj(d.gain_a * b) * dBd, ddt = conj(a) * dz + conj(d.gain_dt * b) * dBd;
   out[0] = da.re * view.decay_slope(s, n);
   out[1] = -da.im;

@@ -75,11 +75,11 @@ bool Trainer::restore() {
   for (const ParamInfo& p : model.params.all())
     if (c.arrays.count("best/" + p.name)) best_values_.push_back(c.get<double>("best/" + p.name, p.shape));
   step_seconds_ = std::get<std::vector<double>>(c.arrays.at("step_seconds").data);
-  StepState state = optimizer_->read_state();
+  StepState state = optimizer().read_state();
   state.step = now_.step;
   state.lr_scale = now_.lr_scale;
-  optimizer_->write_state(state);
-  optimizer_->set_total_steps(now_.total);
+  optimizer().write_state(state);
+  optimizer().set_total_steps(now_.total);
   record_.history_from(c);
   return true;
 }

@@ -131,15 +131,17 @@ void Optimizer::update(const Run& r) {
   Real *p = params_.values(), *m = params_.moment1(), *v = params_.moment2();
   const GroupRow* groups = groups_.as<GroupRow>();
   const std::uint8_t* group_of = block_group_.as<std::uint8_t>();
+  constexpr Index piece = kOnHost ? Params::kPad : 1;  // entries of a work item, all of one group
   launch(
-      "ssm::adamw", r, n / Params::kPad, KOKKOS_LAMBDA(const Index block) {
+      "ssm::adamw", r, n / piece, KOKKOS_LAMBDA(const Index item) {
+        const Index block = item * piece / Params::kPad;
         const GroupRow group = groups[group_of[block]];
         const Real scale = static_cast<Real>(state->grad_scale), lr = static_cast<Real>(state->lr * group.lr_ratio);
         const Real decay = static_cast<Real>(group.decay), c1 = static_cast<Real>(1 / state->bias1),
                    c2 = static_cast<Real>(1 / state->bias2);
         const Real beta1 = static_cast<Real>(b1), beta2 = static_cast<Real>(b2), tiny = static_cast<Real>(eps);
         if (group.lr_ratio == 0) return;
-        for (Index i = block * Params::kPad; i < (block + 1) * Params::kPad; ++i) {
+        for (Index i = item * piece; i < (item + 1) * piece; ++i) {
           const Real gi = g[i] * scale;
           m[i] = beta1 * m[i] + (1 - beta1) * gi;
           v[i] = beta2 * v[i] + (1 - beta2) * gi * gi;

@@ -8,6 +8,12 @@ void TrainSettings::knobs(Knobs& k) {
   k("batch", batch, {8, 16, 32, 64}).range(1, 1 << 20).note("examples of one micro-batch");
   k("accumulate", accumulate, {1, 2, 4}).range(1, 1 << 16).note("micro-batches of one optimiser step");
   k("length", length).range(0, 1 << 24).note("positions of a batch; 0: the task's longest example");
+  k("curriculum", curriculum, {0, 0.5})
+      .range(0, 1e9)
+      .note("over the first steps (below 1: that fraction of steps) the longest training example grows to the task's; 0: none");
+  k("curriculum_from", curriculum_from)
+      .range(0, 1 << 24)
+      .note("positions of the longest training example of the first step; 0: what an eighth of the examples do not exceed");
   k("lr", lr, {1e-3, 3e-3, 1e-2}).range(0, 10).note("peak learning rate");
   k("lr_min", lr_min).range(0, 10).note("learning rate at the end of the cosine");
   k("warmup", warmup, {0, 0.1}).range(0, 1e9).note("linear warm-up: a fraction of steps when below 1, else steps");

@@ -7,7 +7,8 @@
 namespace ssm {
 
 struct TrainSettings {
-  int steps = 1000, batch = 16, accumulate = 1, length = 0;
+  int steps = 1000, batch = 16, accumulate = 1, length = 0, curriculum_from = 0;
+  double curriculum = 0;
   double seconds = 0;  // wall-clock budget: fixes `steps` after a short measurement
   double lr = 1e-3, lr_min = 0, warmup = 0.1, weight_decay = 0.05, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, clip = 1;
   std::string schedule = "cosine";

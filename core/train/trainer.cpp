@@ -32,10 +32,10 @@ Trainer::Trainer(Config& config, Device& device, Record& record)
       record_(record),
       info_(model.info),
       run_{device.exec(), Mode::train, nullptr},
-      replay_(config.run.graph),
       energy_(EnergyMeter::of_this_build()),
       progress_(config.run.quiet) {
   const Index T = length_of(config, info_);
+  lengths_ = curriculum_of(config, info_);
   model.recompute = config.run.recompute;
   train_ = model.make(Mode::train, config.train.batch, T);
   eval_ = model.make(Mode::evaluate, config.train.eval_batch ? config.train.eval_batch : config.train.batch, T);
@@ -57,25 +57,25 @@ void Trainer::allocate() {
   model.params.commit(static_cast<std::uint64_t>(config_.seed.init), true);
   train_->allocate();
   eval_->allocate();
-  choose_data();
-  optimizer_ = std::make_unique<Optimizer>(model.params, config_.train, config_.seed, config_.run.report_every);
-  run_.state = optimizer_->state();
+  step_ = std::make_unique<TrainStep>(model, *train_, *config_.task, config_, lengths_);
+  run_.state = optimizer().state();
 
   Tree& tree = record_.tree();
   const auto bytes = [&](const char* name, Index value) { tree.set("/model", std::string("bytes_") + name, value); };
   tree.set("/model", "parameters", model.params.count());
   tree.set("/model", "rows", train_->rows);
   tree.set("/model", "length", train_->T);
+  if (lengths_.over > 0) tree.set("/model", "curriculum_from", lengths_.from), tree.set("/model", "curriculum_steps", lengths_.over);
   const StreamState state = stream_state(config_.model, info_, config_.variant_knobs);
   tree.set("/model", "state_bytes", state.bytes);
   tree.set("/model", "state_growth", state.growth);
   bytes("params", params / 4), bytes("grads", params / 4), bytes("moments", params / 2);
   bytes("activations", train_->net.bytes().activations), bytes("activation_gradients", train_->net.bytes().gradients);
   bytes("scratch", train_->net.bytes().scratch), bytes("evaluation", eval_->net.bytes().total());
-  const Index making = maker_ ? maker_->bytes() : 0;
-  bytes("batch", train_->slot_bytes() + eval_->slot_bytes() + making), bytes("optimizer", optimizer_->bytes());
+  const Index making = step_->maker() ? step_->maker()->bytes() : 0;
+  bytes("batch", train_->slot_bytes() + eval_->slot_bytes() + making), bytes("optimizer", optimizer().bytes());
   bytes("without_reuse", train_->net.bytes().without_reuse);
-  tree.set("/memory", "planned", planned + optimizer_->bytes() + making);
+  tree.set("/memory", "planned", planned + step_->bytes());
   tree.set("/memory", "allocated", watched().bytes - before);
   for (const auto& op : train_->net.ops()) {
     const Cost c = op->cost();
@@ -89,60 +89,18 @@ void Trainer::allocate() {
   }
 }
 
-// Who makes the training batches: a kernel of the step, or threads of the host.
-void Trainer::choose_data() {
-  const Task& task = *config_.task;
-  const std::string why = task.host_only();
-  if (config_.run.data == "device" && !why.empty())
-    throw BadInput("run.data = device: the task " + task.name + " cannot be made there: " + why + "; allowed are auto and host");
-  data_path_ = config_.run.data == "host" ? "host: asked for" : why.empty() ? "device" : "host: " + why;
-  if (data_path_ != "device") return;
-  BatchPlan plan = train_->batch_plan();
-  plan.accumulate = config_.train.accumulate, plan.history = config_.run.report_every;
-  plan.stream = Stream(task.size(Split::train), static_cast<std::uint64_t>(config_.seed.data));
-  maker_ = task.batches(plan);
-}
-
-void Trainer::load() {
-  if (maker_) return;
-  const HostBatch& batch = batches_->next();
-  train_->load(run_, batch);
-  now_.tokens_real += batch.tokens_real;
-  now_.tokens_padded += batch.tokens_padded;
-}
-
 void Trainer::step() {
-  const auto micro = [this] {
-    if (maker_) maker_->make(run_);
-    train_->net.forward(run_);
-    train_->net.backward(run_);
-    train_->net.advance(run_);
-    optimizer_->end_micro(run_);
-  };
-  if (config_.train.accumulate == 1) {
-    load();
-    replay_(run_, [&] {
-      optimizer_->begin_step(run_);
-      micro();
-      optimizer_->update(run_);
-    });
-  } else {
-    optimizer_->begin_step(run_);
-    for (int k = 0; k < config_.train.accumulate; ++k) {
-      load();
-      replay_(run_, micro);
-    }
-    optimizer_->update(run_);
-  }
+  const TrainStep::Tokens loaded = (*step_)(run_);
+  now_.tokens_real += loaded.real, now_.tokens_padded += loaded.padded;
   ++now_.step;
   step_tokens_.emplace_back(now_.tokens_real, now_.tokens_padded);
 }
 
 void Trainer::report(Index from, double seconds, double joules) {
   const double steps = static_cast<double>(now_.step - from), per_step = seconds / steps;
-  const auto rows = optimizer_->read_history(from, now_.step);
-  if (maker_) {
-    const std::vector<Index> tokens = maker_->read_tokens(from, now_.step);
+  const auto rows = optimizer().read_history(from, now_.step);
+  if (const BatchMaker* maker = step_->maker()) {
+    const std::vector<Index> tokens = maker->read_tokens(from, now_.step);
     for (std::size_t k = 0; k < tokens.size(); ++k) {
       now_.tokens_real += tokens[k];
       now_.tokens_padded += config_.train.accumulate * train_->rows * train_->T;
@@ -168,7 +126,7 @@ void Trainer::fix_total_steps() {
   const double per_step = step_seconds_.back();
   now_.total = now_.step + std::max<Index>(0, static_cast<Index>((config_.train.seconds - now_.seconds) / per_step));
   now_.total = std::min<Index>(now_.total, config_.train.steps);
-  optimizer_->set_total_steps(now_.total);
+  optimizer().set_total_steps(now_.total);
   record_.tree().set("/train", "steps_planned", now_.total);
   progress_.say("budget of " + duration_text(config_.train.seconds) + ": " + std::to_string(now_.total) + " steps of " +
                 std::to_string(static_cast<int>(1e3 * per_step)) + " ms");
@@ -189,7 +147,7 @@ void Trainer::validate() {
   if (config_.train.schedule == "plateau" && now_.stale >= config_.train.plateau_patience) {
     now_.stale = 0;
     now_.lr_scale *= config_.train.plateau_factor;
-    optimizer_->set_lr_scale(run_, now_.lr_scale);
+    optimizer().set_lr_scale(run_, now_.lr_scale);
   }
   progress_.say("step " + std::to_string(now_.step) + "  loss " + number_text(std::round(last_loss_ * 1e4) / 1e4) + "  validation loss " +
                 number_text(std::round(score.loss * 1e4) / 1e4) + "  " + validation_text_ + "  " + duration_text(now_.seconds));
@@ -208,7 +166,7 @@ void Trainer::test() {
 }
 
 void Trainer::profile() {
-  replay_.stop();  // inside a graph kernels cannot be told apart
+  step_->replay().stop();  // inside a graph kernels cannot be told apart
   start_profile();
   for (int i = 0; i < 10; ++i) step();
   device_.fence("ssm::train: profile");
@@ -222,18 +180,20 @@ void Trainer::profile() {
 // of the same kernel timed alone.
 void Trainer::time_data() {
   Tree& tree = record_.tree();
-  const double seconds = std::max(here_seconds_, 1e-9), wait = batches_ ? batches_->wait_seconds() : 0;
-  const double made = batches_ ? batches_->producer_seconds() : 0, step_cpu = std::max(here_cpu_ - made, 1e-9);
-  tree.set("/timing", "data_path", data_path_);
+  const Prefetcher* batches = step_->batches();
+  const double seconds = std::max(here_seconds_, 1e-9), wait = batches ? batches->wait_seconds() : 0;
+  const double made = batches ? batches->producer_seconds() : 0, step_cpu = std::max(here_cpu_ - made, 1e-9);
+  tree.set("/timing", "data_path", step_->data());
   tree.set("/timing", "loader_wait_seconds", wait);
   tree.set("/timing", "loader_wait_share", wait / seconds);
   tree.set("/timing", "loader_cpu_seconds", made);
   tree.set("/timing", "step_cpu_seconds", step_cpu);
   tree.set("/timing", "loader_cpu_share", made / step_cpu);
-  if (!maker_ || step_seconds_.empty()) return;
+  BatchMaker* maker = step_->maker();
+  if (!maker || step_seconds_.empty()) return;
   constexpr int calls = 20;
   device_.start_clock();
-  for (int i = 0; i < calls; ++i) maker_->make(run_);
+  for (int i = 0; i < calls; ++i) maker->make(run_);
   const double batch = device_.stop_clock() / calls;
   tree.set("/timing", "data_batch_seconds", batch);
   tree.set("/timing", "data_share", batch * config_.train.accumulate / step_seconds_.back());
@@ -242,15 +202,12 @@ void Trainer::time_data() {
 Outcome Trainer::run() {
   const bool resumed = config_.run.resume && restore();
   if (resumed) progress_.say("resumed at step " + std::to_string(now_.step));
-  progress_.say("training data: " + data_path_);
+  progress_.say("training data: " + step_->data());
   if (const std::string slow = train_->net.slow_ops(); !slow.empty()) {
     progress_.say("plain kernels, far slower than they could be: " + slow);
     record_.tree().set("/timing", "slow_ops", slow);
   }
-  if (!maker_)
-    batches_ = std::make_unique<Prefetcher>(
-        training_batches(*config_.task, static_cast<std::uint64_t>(config_.seed.data), config_.train.batch, train_->T),
-        now_.step * config_.train.accumulate, config_.run.loader_threads, 4);
+  step_->start_at(now_.step);
   bool timed = config_.train.seconds == 0 || now_.total != config_.train.steps;
   auto flushed = std::chrono::steady_clock::now();
   while (now_.step < now_.total) {
@@ -272,7 +229,7 @@ Outcome Trainer::run() {
     now_.seconds += seconds, now_.joules += joules;
     here_seconds_ += seconds, here_cpu_ += cpu_seconds() - cpu;
     report(from, seconds, joules);
-    if (from < 2 && now_.step >= 2) progress_.say("training step: " + replay_.path());
+    if (from < 2 && now_.step >= 2) progress_.say("training step: " + step_->replay().path());
     if (!std::isfinite(last_loss_)) return {"diverged", "the loss is not finite at step " + std::to_string(now_.step)};
     if (!timed && now_.step >= 2 * every) timed = true, fix_total_steps();
     if (now_.step % config_.train.eval_every == 0 || now_.step == now_.total) validate();
@@ -284,7 +241,7 @@ Outcome Trainer::run() {
   record_.timing("train_step", {step_seconds_, "steady_clock around report_every steps, device fenced; per step", 0, first_call_});
   time_data();
   record_.tree().set("/timing", "process_cpu_seconds", cpu_seconds());
-  record_.tree().set("/timing", "step_path", replay_.path());
+  record_.tree().set("/timing", "step_path", step_->replay().path());
   record_.tree().set("/memory", "high_water", watched().peak);
   record_.tree().set("/memory", "rss", peak_rss());
   if (config_.run.profile) profile();

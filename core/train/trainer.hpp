@@ -6,10 +6,10 @@
 #include "energy.hpp"
 #include "exec.hpp"
 #include "record/record.hpp"
+#include "train/curriculum.hpp"
 #include "train/evaluate.hpp"
-#include "train/optimizer.hpp"
 #include "train/progress.hpp"
-#include "train/replay.hpp"
+#include "train/train_step.hpp"
 
 namespace ssm {
 
@@ -26,13 +26,12 @@ class Trainer {
   Trainer(Config& config, Device& device, Record& record);
   Outcome run();
 
-  // One optimiser step on the next batches: load, zero, forward, backward, clip, AdamW, running statistics. On a device all of it is
-  // replayed as a graph, but for the loading of batches that the host makes.
+  // One optimiser step on the next batches, counted.
   void step();
 
   Model model;
   ModelNet& train_net() { return *train_; }
-  Optimizer& optimizer() { return *optimizer_; }
+  Optimizer& optimizer() { return step_->optimizer(); }
 
  private:
   struct State {  // what a checkpoint carries beside arrays
@@ -42,8 +41,6 @@ class Trainer {
     double joules = 0;  // of the training steps; NaN where they are not counted
   };
   void allocate();
-  void choose_data();
-  void load();
   void time_data();
   void report(Index from, double seconds, double joules);
   void fix_total_steps();
@@ -61,11 +58,8 @@ class Trainer {
   TaskInfo info_;
   Run run_;
   std::unique_ptr<ModelNet> train_, eval_;
-  std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<Prefetcher> batches_;  // of the host, or
-  std::unique_ptr<BatchMaker> maker_;    // of the device
-  std::string data_path_;
-  Replay replay_;
+  Curriculum lengths_;
+  std::unique_ptr<TrainStep> step_;
   EnergyMeter energy_;
   State now_;
   std::vector<std::vector<double>> best_values_;

@@ -1,9 +1,9 @@
 """Training step against plain PyTorch.
 
-Same model, batch and machine, the two sides measured in turn (scripts/peers/compare), a row of panels per device and
-precision of matrix products. Coloured: ours, grey: PyTorch in its fastest mode; median over all steps, and peak memory:
-of the process on a CPU, allocated at once on a GPU. The factor is PyTorch / ours: above 1, ours is faster or smaller.
-Open marks: PyTorch's other modes.
+Same model, batch and machine, the two sides measured in turn (scripts/peers/compare), a row of panels per device,
+precision of matrix products and shape. Coloured: ours, grey: PyTorch in its fastest mode; median over all steps, and
+peak memory: of the process on a CPU, allocated at once on a GPU. The factor is PyTorch / ours: above 1, ours is faster
+or smaller. Open marks: PyTorch's other modes.
 """
 
 import numpy as np
@@ -14,6 +14,10 @@ from ssmb.series import group, median
 ORDER = 60
 MIB = 1024.0**2
 MODES = {"eager": "o", "compile": "s", "graph": "^", "compile_graph": "D"}
+
+
+def shape(run):
+    return tuple(int(run.config.get(key, 0)) for key in ("train.batch", "train.length", "model.d_model", "model.depth"))
 
 
 def milliseconds(run, phase):
@@ -78,11 +82,11 @@ def figure(runs):
         return "; ".join(failures(runs)) or None
     rows = {}
     for run in shown:
-        rows.setdefault((run.device, str(run.config.get("run.gemm", "fp32"))), []).append(run)
+        rows.setdefault((shape(run), run.device, str(run.config.get("run.gemm", "fp32"))), []).append(run)
     grouped = {key: group(mine) for key, mine in sorted(rows.items())}
     canvas = style.figure(7.6, sum(1.0 + 0.55 * len(s) for s in grouped.values()))
     axes = canvas.subplots(len(rows), 2, squeeze=False, height_ratios=[len(s) + 1 for s in grouped.values()])
-    for (left, right), ((device, gemm), series) in zip(axes, grouped.items(), strict=True):
+    for (left, right), (((b, t, d, layers), device, gemm), series) in zip(axes, grouped.items(), strict=True):
         several = any(len(r.peer.get("mode", ())) > 1 for s in series for r in s.runs)
         mode = (lambda run: f" {run.timing['peer_train_step']['mode']}") if several else (lambda run: "")
         clock = [lambda r, n=n: milliseconds(r, n) for n in ("train_step", "peer_train_step")]
@@ -93,9 +97,13 @@ def figure(runs):
         panel(right, series, *(lambda r, i=i: sizes(r)[i] for i in (0, 1)), what)
         right.set_yticklabels([])
         if len(rows) > 1 or several:
-            left.set_title(f"{device}, {gemm}", loc="left")
-    how = ", in the mode that is fastest" if any(len(r.peer.get("mode", ())) > 1 for r in shown) else ""
-    notes = [f"Colour: ssmbench; grey: PyTorch{how}. ×: PyTorch's over ours. A mark on the right edge lies beyond it."]
+            size = f", B {b} T {t} D {d}, {layers} layers" if len({key[0] for key in rows}) > 1 else ""
+            left.set_title(f"{device}, {gemm}{size}", loc="left")
+    several = any(len(r.peer.get("mode", ())) > 1 for r in shown)
+    notes = [
+        f"Colour: ssmbench; grey: PyTorch{', in the mode that is fastest' if several else ''}. ×: PyTorch's over ours."
+    ]
+    notes += ["A mark on the right edge lies beyond it."] if several else []
     notes += failures(runs)
     scans = sorted({str(s) for r in shown for s in r.peer.get("scan", ()) if s})
     notes += [f"PyTorch's selective scan: {'; '.join(scans)}."] if scans else []

@@ -25,7 +25,7 @@ def rotate(x):
 def forward(c: Call):
     B, T, D = c.x.shape
     heads, shared = c.heads, c.kv_heads or c.heads
-    dh, x = D // heads, c.x
+    dh, x = c.head_dim or D // heads, c.x
     t = np.arange(T)
     if c.positions == "learned":
         x = x + c.p["positions.weight"][:T]
@@ -48,4 +48,4 @@ def forward(c: Call):
     scores = np.where(seen[:, None], scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     mixed = np.einsum("bhij,bjhd->bihd", weights / weights.sum(-1, keepdims=True), v)
-    return linear(c, "out_proj", mixed.reshape(B, T, D))
+    return linear(c, "out_proj", mixed.reshape(B, T, heads * dh))

@@ -15,7 +15,7 @@ def convolve(c: Call, name: str, x, spread: int):
 
 
 def forward(c: Call):
-    spread = c.dilation or 2 ** (c.layer % c.dilation_cycle)
+    spread = c.dilation or c.dilation_base ** (c.layer % c.dilation_cycle)
     h = c.x
     for name in ("conv1", "conv2"):
         h = convolve(c, name, h, spread)

@@ -1,6 +1,7 @@
 """H3: shift kernel, products of heads, diagonal kernel, contraction with the queries."""
 
 import numpy as np
+from hyena import implicit
 from s4d import discrete
 from shared import Call, linear, long_conv, pair
 
@@ -18,10 +19,12 @@ def shift_kernel(c: Call):
 
 def memory_kernel(c: Call, T: int):
     """(H, T)"""
+    if c.inner == "hyena":
+        return taps(implicit(c, c.x.shape[2] // c.head_dim, (0.3, 1.5)).T, T)
     if c.inner == "longconv":
         return taps(c.p["kernel"].reshape(-1, c.l_max), T)
     lam = -np.exp(c.p["kernel.A_real"]) - 1j * c.p["kernel.A_imag"]
-    A, B = discrete(c.disc, lam, pair(c.p["kernel.B"][0]), np.exp(c.p["kernel.inv_dt"]).reshape(-1))
+    A, B = discrete(c.disc, lam, pair(c.p["kernel.B"][0]), np.exp(c.p["kernel.inv_dt"]))
     powers = A[:, :, None] ** np.arange(T)
     return 2 * np.einsum("hm,hm,hmt->ht", pair(c.p["kernel.C"][0]), B, powers).real
 
@@ -35,6 +38,8 @@ def forward(c: Call):
     q, k, v = (a.reshape(B, T, D // m, m) for a in (q, k, v))
     products = np.einsum("bthi,bthj->bthij", k, v).reshape(B, T, D * m)  # of head h: m * m in a row
     K = np.repeat(memory_kernel(c, T), m * m, axis=0)
-    kept = long_conv(K, products) + np.repeat(c.p["D"], m * m) * products
+    kept = long_conv(K, products)
+    if "D" in c.p:
+        kept += np.repeat(c.p["D"], m * m) * products
     o = np.einsum("bthi,bthij->bthj", q, kept.reshape(B, T, D // m, m, m))
     return linear(c, "output_linear", o.reshape(B, T, D))

@@ -1,8 +1,8 @@
 """The linear recurrent unit: y = Re(C x) + D u, without a factor of two."""
 
 import numpy as np
-from shared import Call
-from shared_mimo import both_ways
+from shared import Call, linear
+from shared_mimo import both_ways, gated
 
 
 def draw(name: str, shape, rng):
@@ -14,8 +14,22 @@ def draw(name: str, shape, rng):
     return rng.standard_normal(shape) * (1 / np.sqrt(shape[1]) if len(shape) > 1 else 0.5)
 
 
+def dense(c: Call, name: str, u):
+    """C x of x_t = A x_{t-1} + B u_t, as a sum over powers of A."""
+    w = linear(c, "B", u)
+    x = np.zeros_like(w)
+    for lag in range(u.shape[1]):
+        x[:, lag:] += w[:, : u.shape[1] - lag] @ np.linalg.matrix_power(c.p["A"], lag).T
+    return linear(c, name, x)
+
+
 def forward(c: Call):
     p = c.p
+    if "A" in p:
+        y = p["D"] * c.x + dense(c, "C", c.x)
+        if c.bidirectional:
+            y = y + dense(c, "C2", c.x[:, ::-1])[:, ::-1]
+        return gated(c, y)
     if "nu_log" in p:
         lam = np.exp(-np.exp(p["nu_log"]) + 1j * np.exp(p["theta_log"]))
     elif "nu" in p:

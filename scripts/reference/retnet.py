@@ -1,7 +1,7 @@
 """RetNet in its parallel form: rotated queries and keys, one fixed decay per head."""
 
 import numpy as np
-from shared import Call, linear
+from shared import Call, linear, short_conv, silu
 from shared_heads import heads_of, mix, read_out
 
 
@@ -20,7 +20,11 @@ def rotate(x, interleaved: bool):
 
 
 def forward(c: Call):
-    q, k, v = (heads_of(linear(c, f"{name}_proj", c.x), c.heads) for name in "qkv")
+    def project(name):
+        y = linear(c, f"{name}_proj", c.x)
+        return heads_of(silu(short_conv(c, f"{name}_conv1d", y)) if c.d_conv else y, c.heads)
+
+    q, k, v = (project(name) for name in "qkv")
     if c.rotary != "none":
         q, k = rotate(q, c.rotary == "interleaved"), rotate(k, c.rotary == "interleaved")
     place = np.zeros(c.heads) if c.decay == "single" else np.arange(c.heads)

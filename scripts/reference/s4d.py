@@ -7,17 +7,17 @@ BUFFERS = ("kernel.B", "kernel.A_real")
 
 
 def discrete(kind: str, lam, B, delta, longest=0):
-    z = lam * delta[:, None]
+    z = lam * delta
     if kind == "zoh":
         return np.exp(z), B * np.expm1(z) / lam
     if kind == "dss":
         return np.exp(z), B * np.expm1(z) / (lam * np.expm1(z * longest))
     if kind == "exp_euler":
-        return np.exp(z), B * delta[:, None]
+        return np.exp(z), B * delta
     if kind == "bilinear":
-        return (1 + z / 2) / (1 - z / 2), B * delta[:, None] / (1 - z / 2)
+        return (1 + z / 2) / (1 - z / 2), B * delta / (1 - z / 2)
     if kind == "backward_euler":
-        return 1 / (1 - z), B * delta[:, None] / (1 - z)
+        return 1 / (1 - z), B * delta / (1 - z)
     raise NotImplementedError(f"discretisation {kind}")
 
 

@@ -101,9 +101,9 @@ def ssm_layer(c: Call, kernels):
 
 
 def ssm_parameters(c: Call):
-    """Per channel: delta (H), lambda and B (H, M) complex, as S4 and S4D store them."""
+    """Per channel: delta (H, 1 or M), lambda and B (H, M) complex, as S4 and S4D store them."""
     H, n_sets = c.x.shape[2], c.p["kernel.A_real"].shape[0]
-    step = c.p["kernel.inv_dt"].reshape(-1)
+    step = c.p["kernel.inv_dt"]
     delta = softplus(step) if c.dt_transform == "softplus" else np.exp(step)
     sets = np.arange(H) % n_sets
     raw, decay = c.p["kernel.A_real"], c.knobs.get("decay", "exp")

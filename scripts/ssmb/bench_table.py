@@ -21,7 +21,7 @@ def _row(run: Run, case: dict) -> list[Cell]:
     row += [number(int(case[axis]), str(case[axis])) for axis in ("B", "T", "D")]
     n, threads = int(case.get("N", -1)), int(case.get("threads", run.meta.get("threads", 0)))
     row += [number(n, str(n) if n > 0 else "–"), Cell(str(case.get("view", "")) or "–"), number(threads, str(threads))]
-    row.append(Cell(str(case.get("precision", run.config.get("run.gemm", "?")))))
+    row.append(Cell(str(case.get("precision") or run.precision)))
     row += [number(middle, f"{middle:.3g}"), Cell(text, low, f"<span class=keep>{text}</span>")]
     row += [number(rate, short(rate)), number(float(case["high_water"]), f"{case['high_water'] / MIB:.1f}")]
     state, reason = str(case["state"]), str(case["reason"])

@@ -30,6 +30,7 @@ class Case:
     device: str = ""  # with the precision of matrix products, where that is not fp32
     N: int = -1  # d_state; -1: the variant has none, or the file does not say
     view: str = ""
+    precision: str = ""  # of matrix products
     label: str = ""  # of its line: see named
 
     @property
@@ -53,8 +54,12 @@ def cases(runs: list[Run], levels=("mixer", "step")) -> list[Case]:
     return out
 
 
+def _precision(run: Run, row: dict) -> str:
+    return str(row.get("precision") or run.precision)
+
+
 def _device(run: Run, row: dict) -> str:
-    precision = str(row.get("precision", run.config.get("run.gemm", "fp32")))
+    precision = _precision(run, row)
     return run.device if precision != "tf32" else f"{run.device}, {precision}"
 
 
@@ -66,15 +71,15 @@ def _timed(run: Run, row: dict) -> Iterable[Case]:
     name, threads = str(row["case"]), int(row.get("threads", run.meta.get("threads", 0)))
     common = [str(row["level"]), str(row["variant"]), str(row["mode"])]
     common += [int(row["B"]), int(row["T"]), int(row["D"]), threads, float(row["tokens"])]
-    device, setting = _device(run, row), _setting(row)
+    setting = _device(run, row), *_setting(row), _precision(run, row)
     for phase, timing in run.timing.items():
         seconds = np.asarray(timing["seconds"], dtype=float)
         if phase == name:
             work = float(row["flops"]), float(row["bytes"]), float(row["high_water"])
-            yield Case(*common, *work, seconds, "", device, *setting)
+            yield Case(*common, *work, seconds, "", *setting)
         elif phase.startswith(name + ".") and row["level"] == "op" and "flops" in timing:
             part = phase.removeprefix(name + ".")
-            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part, device, *setting)
+            yield Case(*common, timing["flops"], timing["bytes"], float("nan"), seconds, part, *setting)
 
 
 @dataclass

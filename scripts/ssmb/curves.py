@@ -198,7 +198,7 @@ def legend(canvas: Figure) -> None:
 
 def footnote(canvas: Figure, notes: list[str]) -> None:
     """Small print under the axes, broken into lines that fit the figure's width."""
-    width = int(canvas.get_figwidth() * 18)
+    width = int(canvas.get_figwidth() * 17)
     out = [line for note in notes for line in textwrap.wrap(note, width, subsequent_indent="  ")]
     if out:
         canvas.supxlabel("\n".join(out), x=0.01, ha="left", fontsize=7.5, color=style.FAINT)

@@ -26,7 +26,17 @@ def rates(run: Run) -> dict[str, float]:
     said = {kind: run.timing.get(name) for kind, name in CEILINGS.items()}
     if not all(said.values()):
         return {}
-    return {kind: float(t["work"]) / float(min(t["seconds"])) for kind, t in said.items()}
+    return {kind: _best(t) for kind, t in said.items()}
+
+
+def product_rates(run: Run) -> dict[str, float]:
+    """FLOPs per second of a matrix product, by the precisions that the ceilings of a results file of `bench` have."""
+    found = {p: f"ceiling_gemm_{p}" for p in ("fp32", "tf32")} | {run.precision: "ceiling_gemm"}
+    return {p: _best(run.timing[name]) for p, name in found.items() if name in run.timing}
+
+
+def _best(ceiling: dict) -> float:
+    return float(ceiling["work"]) / float(min(ceiling["seconds"]))
 
 
 def measure_rates(variant: str, threads: int) -> dict[str, float]:

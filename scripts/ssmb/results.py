@@ -90,6 +90,11 @@ class Run:
     def device(self) -> str:
         return str(self.meta.get("device") or self.meta.get("cpu") or "unknown")
 
+    @property
+    def precision(self) -> str:
+        """Of matrix products (fp32, tf32, fp64), where a case of the run names no other."""
+        return "fp64" if self.meta.get("real") == "double" else str(self.config.get("run.gemm", "fp32"))
+
     def curve(self, split: str) -> dict[str, np.ndarray]:
         """Rows of /eval of one split, by column; the score is the column `metric`."""
         if not self.evals:

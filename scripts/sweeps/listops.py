@@ -1,4 +1,9 @@
-"""ListOps in the form of the Long Range Arena (depth 10, lengths 501 to 1999): five mixers, fifteen minutes each."""
+"""ListOps in the form of the Long Range Arena (depth 10, lengths 501 to 1999): five mixers, fifteen minutes each.
+
+The answer is read at the first position, as the Transformers of the LRA read it, so every mixer looks both ways. The
+mean over 1200 positions, which S4 reads, tells a model of its first operator by a thousandth of the gradient: s4, mamba
+and cnn then spend these minutes at the frequencies of the ten digits (a loss of 2.24).
+"""
 
 from ssmb.points import zip_
 
@@ -6,6 +11,7 @@ base = {
     "task": "listops",
     "depth": 4,
     "model.d_model": 64,
+    "model.pooling": "first",
     "train.batch": 16,
     "train.seconds": 900,
     "train.steps": 1_000_000,
@@ -23,6 +29,12 @@ points = zip_(
         "train.lr": [0.01, 0.01, 0.003, 0.002, 0.002],
     },
 )
+both_ways = {
+    "s4d": published | {"s4d.bidirectional": True, "s4d.d_state": 4},
+    "s4": published | {"s4.bidirectional": True, "s4.d_state": 4},
+    "mamba": {"model.bidirectional": "sum"},
+    "attention": {"attention.causal": False},
+    "cnn": {"cnn.causal": False},
+}
 for point in points:
-    if point["variant"] in ("s4d", "s4"):
-        point |= published | {f"{point['variant']}.bidirectional": True, f"{point['variant']}.d_state": 4}
+    point |= both_ways[point["variant"]]

@@ -1,4 +1,4 @@
-// fft_hip.cpp - on HIP the plain transforms serve.
+// fft_nolib.cpp - on HIP without hipFFT the plain transforms serve.
 #include "lib/fft.hpp"
 
 namespace ssm {

@@ -1,4 +1,4 @@
-// blas_hip.cpp - on HIP the plain kernels serve.
+// blas_nolib.cpp - on HIP without hipBLAS the plain kernels serve.
 #include "error.hpp"
 #include "lib/blas.hpp"
 

@@ -1,0 +1,106 @@
+// test_held_rows.cpp - norms of wide rows and short convolutions over long runs, for which a GPU has kernels of its own: values and gradients
+// against plain loops, in every build.
+#include <cmath>
+
+#include "op_check.hpp"
+#include "ops.hpp"
+
+namespace ssm {
+namespace {
+
+using Values = std::vector<double>;
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+struct Expected {
+  Values y, dx;
+  std::map<std::string, Values> parameters;  // their gradients
+};
+
+// One input; `plain` gives what the op is to make of it and of dy.
+void check_against(const OpCase& c, const std::function<Expected(const Values& x, const Values& dy, Params&)>& plain) {
+  const double tolerance = kDouble ? 1e-10 : 2e-5;
+  Probe probe(test_device().exec(), c);
+  const Arrays inputs = {test_values("input0", c.inputs[0].size())};
+  const Values y = probe.forward(inputs), dy = test_values("dy", static_cast<Index>(y.size())), dx = probe.backward(dy)[0];
+  const Expected expected = plain(inputs[0], dy, probe.params());
+  EXPECT_LT(relative_error(y, expected.y), tolerance) << "y";
+  EXPECT_LT(relative_error(dx, expected.dx), tolerance) << "dx";
+  for (const auto& [name, gradient] : expected.parameters)
+    EXPECT_LT(relative_error(probe.params().get_grad(name), gradient), tolerance) << "gradient of " << name;
+}
+
+Expected plain_norm(bool centred, Index rows, Index D, const Values& x, const Values& dy, Params& p) {
+  const Values w = p.get("norm.weight"), b = centred ? p.get("norm.bias") : Values(at(D), 0);
+  Expected e{Values(x.size()), Values(x.size()), {{"norm.weight", Values(at(D))}}};
+  if (centred) e.parameters["norm.bias"] = Values(at(D));
+  const double per = 1 / static_cast<double>(D);
+  for (Index i = 0; i < rows; ++i) {
+    const double *in = &x[at(i * D)], *up = &dy[at(i * D)];
+    double mean = 0, square = 0, g1 = 0, g2 = 0;
+    for (Index c = 0; c < D && centred; ++c) mean += per * in[c];
+    for (Index c = 0; c < D; ++c) square += per * (in[c] - mean) * (in[c] - mean);
+    const double s = 1 / std::sqrt(square + 1e-5);
+    for (Index c = 0; c < D; ++c) {
+      const double h = (in[c] - mean) * s, g = up[c] * w[at(c)];
+      e.y[at(i * D + c)] = h * w[at(c)] + b[at(c)];
+      e.parameters["norm.weight"][at(c)] += up[c] * h;
+      if (centred) e.parameters["norm.bias"][at(c)] += up[c], g1 += per * g;
+      g2 += per * g * h;
+    }
+    for (Index c = 0; c < D; ++c) e.dx[at(i * D + c)] = s * (up[c] * w[at(c)] - g1 - (in[c] - mean) * s * g2);
+  }
+  return e;
+}
+
+TEST(HeldRows, Norms) {
+  for (const bool centred : {true, false})
+    for (const Index D : {33, 64, 100, 200, 500, 700, 1030}) {
+      SCOPED_TRACE((centred ? "layer " : "rms ") + std::to_string(D));
+      OpCase c;
+      c.inputs = {shaped({3, 29, D})};
+      c.build = [=](Net& n, const std::vector<Tensor>& x) { return norm(n, x[0], centred ? "layer" : "rms", "norm"); };
+      check_against(c, [=](const Values& x, const Values& dy, Params& p) { return plain_norm(centred, 87, D, x, dy, p); });
+    }
+}
+
+Expected plain_conv(Index B, Index T, Index D, int w, bool silu, const Values& x, const Values& dy, Params& p) {
+  const Values W = p.get("c.weight"), bias = p.get("c.bias");
+  Expected e{Values(x.size()), Values(x.size()), {{"c.weight", Values(W.size())}, {"c.bias", Values(bias.size())}}};
+  for (Index b = 0; b < B; ++b)
+    for (Index t = 0; t < T; ++t)
+      for (Index d = 0; d < D; ++d) {
+        const Index here = (b * T + t) * D + d, first = std::max<Index>(0, w - 1 - t);
+        double pre = bias[at(d)];
+        for (Index k = first; k < w; ++k) pre += W[at(d * w + k)] * x[at(here - (w - 1 - k) * D)];
+        const double gate = 1 / (1 + std::exp(-pre)), g = dy[at(here)] * (silu ? gate * (1 + pre * (1 - gate)) : 1);
+        e.y[at(here)] = silu ? pre * gate : pre;
+        e.parameters["c.bias"][at(d)] += g;
+        for (Index k = first; k < w; ++k) {
+          e.parameters["c.weight"][at(d * w + k)] += g * x[at(here - (w - 1 - k) * D)];
+          e.dx[at(here - (w - 1 - k) * D)] += g * W[at(d * w + k)];
+        }
+      }
+  return e;
+}
+
+TEST(HeldRows, ShortConvolutions) {
+  struct Shape {
+    Index B, T, D;
+    int w;
+    const char* act;
+  };
+  for (const Shape& s : {Shape{1, 1, 3, 4, "silu"}, Shape{2, 67, 33, 4, "silu"}, Shape{2, 130, 5, 3, "id"}, Shape{3, 129, 7, 2, "silu"},
+                         Shape{150, 70, 2, 4, "id"}, Shape{1, 200, 3, 5, "silu"}}) {
+    SCOPED_TRACE(testing::Message() << "B " << s.B << " T " << s.T << " D " << s.D << " w " << s.w << ' ' << s.act);
+    OpCase c;
+    c.B = s.B, c.T = s.T;
+    c.inputs = {shaped({s.B, s.T, s.D})};
+    c.build = [=](Net& n, const std::vector<Tensor>& x) { return causal_conv(n, x[0], s.w, "c", s.act); };
+    check_against(c, [=](const Values& x, const Values& dy, Params& p) {
+      return plain_conv(s.B, s.T, s.D, s.w, std::string(s.act) == "silu", x, dy, p);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace ssm
