@@ -65,7 +65,8 @@ std::vector<Setting> settings() {
           {"s5", {{"s5", {small, one}}}},
           {"s5", {{"s5", {small, one, {"disc", "bilinear"}, {"dt", "scalar"}, {"clip_eigs", "true"}}}}},
           {"mamba", {{"mamba", {{"d_state", "4"}}}}},
-          {"mamba", {{"mamba", {{"d_state", "4"}, {"select_delta", "false"}}}}}};
+          {"mamba", {{"mamba", {{"d_state", "4"}, {"select_delta", "false"}}}}},
+          {"mamba", {{"mamba", {{"d_state", "4"}, {"A_init", "complex"}}}}}};
 }
 
 TEST(Gaps, ReferencesAndGradients) {

@@ -189,6 +189,7 @@ void register_variant(const std::string& name) {
       check_apart(name, forward);
       if (name == "gla") check_apart(name, {{name, {{"gate_kind", "constant"}, {"d_conv", "4"}}}});
       if (name == "deltanet") check_apart(name, {{name, {{"gated", "true"}}}});
+      if (name == "mamba") check_apart(name, {{name, {{"A_init", "complex"}}}});
     });
   Knobs knobs;
   variant->knobs(knobs);
