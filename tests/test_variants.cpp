@@ -190,6 +190,7 @@ void register_variant(const std::string& name) {
       if (name == "gla") check_apart(name, {{name, {{"gate_kind", "constant"}, {"d_conv", "4"}}}});
       if (name == "deltanet") check_apart(name, {{name, {{"gated", "true"}}}});
       if (name == "mamba") check_apart(name, {{name, {{"A_init", "complex"}}}});
+      if (name == "mamba") check_apart(name, {{name, {{"inner", "s4d_real"}}}});
     });
   Knobs knobs;
   variant->knobs(knobs);
