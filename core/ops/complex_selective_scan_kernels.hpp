@@ -13,6 +13,8 @@ using selective_scan_op::kChunk;
 using selective_scan_op::kFoldMost;
 using selective_scan_op::kFoldOf;
 using selective_scan_op::kLog2e;
+using selective_scan_op::Outputs;  // without dz; rows of dB, dC and of what A, B and C leave in `partial`: re and im of N modes
+using selective_scan_op::run_groups;
 using selective_scan_op::sums_of_channel;
 using selective_scan_op::unfold;
 using C1 = Complex<Real>;
@@ -117,26 +119,12 @@ struct Forward {
   }
 };
 
-struct Outputs {
-  const Real* dy;
-  Grad du, draw;            // draw: null where raw is absent
-  Real *dB, *dC, *partial;  // dB, dC (blocks,B,T,2N); partial (B,E,sums) in lane order: dA, dD, dbias, dB, dC
-  Index batch, blocks;
-};
-
 // One item = one sequence and one block of channels, its groups of lanes one after the other.
 struct Backward {
   Inputs p;
   Outputs o;
 
-  KOKKOS_FUNCTION void operator()(const Index i) const {
-    const Index b = i / o.blocks, block = i - b * o.blocks, whole = p.E / kLanes, groups = whole + p.E % kLanes;
-    const Index begin = groups * block / o.blocks, end = groups * (block + 1) / o.blocks;
-    for (Index group = begin; group < end; ++group) {
-      if (group < whole) run<kLanes>(b, block, group * kLanes, group == begin);
-      else run<1>(b, block, whole * kLanes + (group - whole), group == begin);
-    }
-  }
+  KOKKOS_FUNCTION void operator()(const Index i) const { run_groups(*this, i, p.E, o.blocks); }
 
   struct Group {
     Index b, first;
@@ -236,7 +224,7 @@ struct Backward {
     for (int l = 0; l < W; ++l) {
       const Real draw = (u[l] * along_B[l] + along_A[l]) * g.slope[q * W + l];
       o.du(at + l, g.skip[l] * dy[l] + delta[l] * along_B[l]);
-      if (o.draw.p) o.draw(at + l, draw);
+      if (p.raw) o.draw(at + l, draw);
       dD[l] += dy[l] * u[l];
       dbias[l] += draw;
     }

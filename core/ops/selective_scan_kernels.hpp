@@ -189,20 +189,24 @@ struct Outputs {
   Index batch, blocks;
 };
 
+// f.template run<W>(b, block, first, fresh) for the groups of lanes of item i = (sequence b, block of channels), fresh: the first of them.
+template <class F>
+KOKKOS_FUNCTION void run_groups(const F& f, Index i, Index E, Index blocks) {
+  const Index b = i / blocks, block = i - b * blocks, whole = E / kLanes, groups = whole + E % kLanes;
+  const Index begin = groups * block / blocks, end = groups * (block + 1) / blocks;
+  for (Index group = begin; group < end; ++group) {
+    if (group < whole) f.template run<kLanes>(b, block, group * kLanes, group == begin);
+    else f.template run<1>(b, block, whole * kLanes + (group - whole), group == begin);
+  }
+}
+
 // One item = one sequence and one block of channels, its groups of lanes one after the other.
 template <bool kB, bool kC>
 struct Backward {
   Inputs p;
   Outputs o;
 
-  KOKKOS_FUNCTION void operator()(const Index i) const {
-    const Index b = i / o.blocks, block = i - b * o.blocks, whole = p.E / kLanes, groups = whole + p.E % kLanes;
-    const Index begin = groups * block / o.blocks, end = groups * (block + 1) / o.blocks;
-    for (Index group = begin; group < end; ++group) {
-      if (group < whole) run<kLanes>(b, block, group * kLanes, group == begin);
-      else run<1>(b, block, whole * kLanes + (group - whole), group == begin);
-    }
-  }
+  KOKKOS_FUNCTION void operator()(const Index i) const { run_groups(*this, i, p.E, o.blocks); }
 
   // What the steps of one group of lanes share.
   template <int W>
