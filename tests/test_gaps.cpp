@@ -65,7 +65,9 @@ std::vector<Setting> settings() {
           {"s5", {{"s5", {small, one}}}},
           {"s5", {{"s5", {small, one, {"disc", "bilinear"}, {"dt", "scalar"}, {"clip_eigs", "true"}}}}},
           {"mamba", {{"mamba", {{"d_state", "4"}}}}},
-          {"mamba", {{"mamba", {{"d_state", "4"}, {"select_delta", "false"}}}}}};
+          {"mamba", {{"mamba", {{"d_state", "4"}, {"select_delta", "false"}}}}},
+          {"mamba", {{"mamba", {{"d_state", "4"}, {"A_init", "complex"}}}}},
+          {"mamba", {{"mamba", {{"d_state", "4"}, {"inner", "s4d"}}}}}};
 }
 
 TEST(Gaps, ReferencesAndGradients) {
@@ -149,6 +151,7 @@ TEST(Gaps, WhoRefuses) {
   EXPECT_NE(message(uneven("hyena"), timed).find("hyena: it has no time step"), std::string::npos);
   EXPECT_NE(message(uneven("s4d"), timed).find("s4d.view = conv has one kernel"), std::string::npos);
   EXPECT_NE(message(uneven("s5"), timed, {{"s5", {{"param", "discrete"}}}}).find("s5.param = discrete"), std::string::npos);
+  EXPECT_NE(message(uneven("mamba"), timed, {{"mamba", {{"inner", "hyena"}}}}).find("mamba.inner = hyena"), std::string::npos);
   EXPECT_NE(message(uneven("s5"), timed, {{"s5", {{"bidirectional", "true"}}}}).find("s5.bidirectional"), std::string::npos);
   ModelConfig both = uneven("mamba"), patched = uneven("mamba");
   both.bidirectional = "sum", patched.frontend = "patch:2";

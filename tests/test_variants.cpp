@@ -189,6 +189,8 @@ void register_variant(const std::string& name) {
       check_apart(name, forward);
       if (name == "gla") check_apart(name, {{name, {{"gate_kind", "constant"}, {"d_conv", "4"}}}});
       if (name == "deltanet") check_apart(name, {{name, {{"gated", "true"}}}});
+      if (name == "mamba") check_apart(name, {{name, {{"A_init", "complex"}}}});
+      if (name == "mamba") check_apart(name, {{name, {{"inner", "s4d_real"}}}});
     });
   Knobs knobs;
   variant->knobs(knobs);

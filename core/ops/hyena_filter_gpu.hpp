@@ -88,7 +88,7 @@ struct LayersBackwardBlock : LayersBackward {
           const Index place = (layer * units + j) * T + t0 + q;
           const bool there = t0 + q < T;
           const Wide p = there ? pre[place] : Wide(0);
-          const SineCosine v = sine_cosine(static_cast<Wide>(freq[j]) * p);
+          const SineCosine<Wide> v = sine_cosine(static_cast<Wide>(freq[j]) * p);
           const Real tau = grad[q] * static_cast<Real>(v.cosine), g_here = tau * freq[j];
           here[j * kAtOnce + at.from + q] = g_here;
           if (!there) continue;

@@ -2,46 +2,13 @@
 #pragma once
 #include "launch.hpp"
 #include "math.hpp"
+#include "sine_cosine.hpp"
 
 namespace ssm::hyena_filter_op {
 
 constexpr int kLayers = 3;
 constexpr int kMost = 128;              // units of a layer
 constexpr int kRows = kOnHost ? 4 : 1;  // units that one pass over the layer below makes
-
-struct SineCosine {
-  Wide sine, cosine;
-};
-// Branch-free on the host, absolute error 2e-16 for |x| < 1e5: x = k pi/2 + r, series in r, and the quarter k modulo 4 in -2..2.
-SSM_FN SineCosine sine_cosine(Wide x) {
-#if SSM_DEVICE_CODE
-  return {::sin(x), ::cos(x)};
-#else
-  constexpr Wide nearest = 6755399441055744.0;  // adding and taking it away rounds to an integer
-  const Wide k = (x * 0.63661977236758134308 + nearest) - nearest, quarter = k - 4 * ((k * 0.25 + nearest) - nearest);
-  const Wide r = (x - k * 1.57079632673412561417) - k * 6.07710050650619224932e-11, y = r * r;
-  Wide s = 1.0 / 355687428096000, c = 1.0 / 20922789888000;
-  s = s * y - 1.0 / 1307674368000;
-  s = s * y + 1.0 / 6227020800;
-  s = s * y - 1.0 / 39916800;
-  s = s * y + 1.0 / 362880;
-  s = s * y - 1.0 / 5040;
-  s = s * y + 1.0 / 120;
-  s = s * y - 1.0 / 6;
-  s = s * y * r + r;
-  c = c * y - 1.0 / 87178291200;
-  c = c * y + 1.0 / 479001600;
-  c = c * y - 1.0 / 3628800;
-  c = c * y + 1.0 / 40320;
-  c = c * y - 1.0 / 720;
-  c = c * y + 1.0 / 24;
-  c = c * y - 0.5;
-  c = c * y + 1;
-  const Wide size = quarter < 0 ? -quarter : quarter, sine = size == 1 ? c : s, cosine = size == 1 ? s : c;
-  const Wide back = quarter == -1 ? -sine : sine, down = quarter == 1 ? -cosine : cosine;
-  return {size == 2 ? -sine : back, size == 2 ? -cosine : down};
-#endif
-}
 
 struct Layers {
   const Real *z, *freq;
@@ -112,7 +79,7 @@ struct LayersBackward {
         const Index at = (layer * units + j) * T + t0;
         Real here[W_];
         for (int l = 0; l < W_; ++l) {
-          const SineCosine v = sine_cosine(static_cast<Wide>(freq[j]) * pre[at + l]);
+          const SineCosine<Wide> v = sine_cosine(static_cast<Wide>(freq[j]) * pre[at + l]);
           const Real tau = grad[from][j][l] * static_cast<Real>(v.cosine);
           sines[at + l] = static_cast<Real>(v.sine);
           moved[at + l] = tau * static_cast<Real>(pre[at + l]);

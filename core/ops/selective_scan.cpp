@@ -18,9 +18,6 @@
 namespace ssm {
 namespace selective_scan_op {
 
-// Channel blocks that own partial sums of dB and dC.
-constexpr Index kChannelBlocks = kOnHost ? 8 : 32;
-
 struct SelectiveScan final : Op {
   Tensor u, starts, raw, B, C, z, boundary, y;
   Param A_log, D, bias, B_const, C_const;
@@ -135,32 +132,16 @@ struct SelectiveScan final : Op {
     sum_batch(r, {d(A_log), d(D), d(bias), B.id < 0 ? d(B_const) : nullptr, C.id < 0 ? d(C_const) : nullptr});
   }
 
-  // to(i) = sum over blocks, in order.
-  static void sum_blocks(const Run& r, const Real* from, Index blocks, Index count, Grad to) {
-    constexpr Index W = kOnHost ? 256 : 1;
-    launch(
-        "ssm::selective_scan_sum", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
-          const Index first = k * W, width = count - first < W ? count - first : W;
-          Real sum[W] = {};
-          for (Index j = 0; j < width; ++j) sum[j] = from[first + j];
-          for (Index block = 1; block < blocks; ++block)
-            for (Index j = 0; j < width; ++j) sum[j] += from[block * count + first + j];
-          for (Index j = 0; j < width; ++j) to(first + j, sum[j]);
-        });
-  }
-
   struct ParamGrads {
     Real *A_log, *D, *bias, *B, *C;
   };
   void sum_batch(const Run& r, const ParamGrads& to) {
-    const Index batch = pieces, channels = E, states = N, count = sums_of_channel(N), groups = E / kLanes;
+    const Index batch = pieces, channels = E, states = N, count = sums_of_channel(N);
     const Real* from = v(partial);
     launch(
         "ssm::selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {
-          const Index e = i / count, k = i - e * count, group = e / kLanes;
-          const Index W = group < groups ? kLanes : 1, first = group < groups ? group * kLanes : e;
-          Real sum = 0;
-          for (Index b = 0; b < batch; ++b) sum += from[(b * channels + first) * count + k * W + (e - first)];
+          const Index e = i / count, k = i - e * count;
+          const Real sum = sum_of_pieces(from, batch, channels, count, e, k);
           if (k < states) to.A_log[e * states + k] += sum;
           else if (k == states) to.D[e] += sum;
           else if (k == states + 1) to.bias[e] += sum;

@@ -20,6 +20,38 @@ SSM_FN Index work_of_item(Index W, Index N) { return W * (7 * N + 3 + kChunk * (
 // Sums over time that one sequence leaves per channel: dA_log, dD, dbias, and dB, dC where they are parameters.
 SSM_FN Index sums_of_channel(Index N) { return 3 * N + 2; }
 
+// Channel blocks that own partial sums of dB and dC.
+constexpr Index kChannelBlocks = kOnHost ? 8 : 32;
+
+// to(i) = sum over blocks, in order.
+struct SumBlocks {
+  const Real* from;
+  Index blocks, count;
+  Grad to;
+  static constexpr Index W = kOnHost ? 256 : 1;
+
+  KOKKOS_FUNCTION void operator()(const Index k) const {
+    const Index first = k * W, width = count - first < W ? count - first : W;
+    Real sum[W] = {};
+    for (Index j = 0; j < width; ++j) sum[j] = from[first + j];
+    for (Index block = 1; block < blocks; ++block)
+      for (Index j = 0; j < width; ++j) sum[j] += from[block * count + first + j];
+    for (Index j = 0; j < width; ++j) to(first + j, sum[j]);
+  }
+};
+inline void sum_blocks(const Run& r, const Real* from, Index blocks, Index count, Grad to) {
+  launch("ssm::selective_scan_sum", r, (count + SumBlocks::W - 1) / SumBlocks::W, SumBlocks{from, blocks, count, to});
+}
+
+// Sum k of channel e over the pieces that left `count` sums a channel in lane order: from (pieces,E,count).
+SSM_FN Real sum_of_pieces(const Real* from, Index pieces, Index E, Index count, Index e, Index k) {
+  const Index group = e / kLanes, groups = E / kLanes;
+  const Index W = group < groups ? kLanes : 1, first = group < groups ? group * kLanes : e;
+  Real sum = 0;
+  for (Index b = 0; b < pieces; ++b) sum += from[(b * E + first) * count + k * W + (e - first)];
+  return sum;
+}
+
 struct Inputs {
   const Real *u, *raw, *z, *B, *C, *A_log, *D, *bias;  // raw, z: null where absent; B, C: (B,T,N), or (E,N) parameters
   Real *boundary, *work;                               // boundary (B,chunks,E,N) in lane order, null in evaluation
@@ -157,20 +189,24 @@ struct Outputs {
   Index batch, blocks;
 };
 
+// f.template run<W>(b, block, first, fresh) for the groups of lanes of item i = (sequence b, block of channels), fresh: the first of them.
+template <class F>
+KOKKOS_FUNCTION void run_groups(const F& f, Index i, Index E, Index blocks) {
+  const Index b = i / blocks, block = i - b * blocks, whole = E / kLanes, groups = whole + E % kLanes;
+  const Index begin = groups * block / blocks, end = groups * (block + 1) / blocks;
+  for (Index group = begin; group < end; ++group) {
+    if (group < whole) f.template run<kLanes>(b, block, group * kLanes, group == begin);
+    else f.template run<1>(b, block, whole * kLanes + (group - whole), group == begin);
+  }
+}
+
 // One item = one sequence and one block of channels, its groups of lanes one after the other.
 template <bool kB, bool kC>
 struct Backward {
   Inputs p;
   Outputs o;
 
-  KOKKOS_FUNCTION void operator()(const Index i) const {
-    const Index b = i / o.blocks, block = i - b * o.blocks, whole = p.E / kLanes, groups = whole + p.E % kLanes;
-    const Index begin = groups * block / o.blocks, end = groups * (block + 1) / o.blocks;
-    for (Index group = begin; group < end; ++group) {
-      if (group < whole) run<kLanes>(b, block, group * kLanes, group == begin);
-      else run<1>(b, block, whole * kLanes + (group - whole), group == begin);
-    }
-  }
+  KOKKOS_FUNCTION void operator()(const Index i) const { run_groups(*this, i, p.E, o.blocks); }
 
   // What the steps of one group of lanes share.
   template <int W>
