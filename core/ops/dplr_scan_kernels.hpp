@@ -82,6 +82,14 @@ struct Table {
   }
 };
 
+// f(c) for every column: what stands in a loop over lanes, which a loop over one column would keep from being SIMD.
+template <int Rank, class F>
+KOKKOS_FORCEINLINE_FUNCTION void columns(const F& f) {
+  static_assert(Rank == 1 || Rank == 2);
+  f(0);
+  if constexpr (Rank == 2) f(1);
+}
+
 // to[c] = sum_k r_ck from[k], lane by lane.
 template <int Rank, int W>
 SSM_FN void multiply(const Square<Rank>& r, const Real (*from)[W], Real (*to)[W]) {
@@ -110,8 +118,8 @@ SSM_FN void gather(const Real* from, Index M, Lanes<W> to, bool same = false) { 
 // x <- Abar x~ + Bbar u for one position, x~ = gate x; alpha, beta of every column of P:
 //   alpha = 2 Re sum Q x~     w = E x~ - P alpha + 2 u B     beta = 2 Re sum Q D w     x = D (w - P r beta)
 template <int Rank, int W>
-SSM_FN void advance(const Inputs& i, const Table<Rank>& table, const Square<Rank>& r, Index b, Index t, Index head, const Real* u,
-                    Lanes<W> B, Lanes<W> x, Real (*alpha)[W], Real (*beta)[W]) {
+KOKKOS_FORCEINLINE_FUNCTION void advance(const Inputs& i, const Table<Rank>& table, const Square<Rank>& r, Index b, Index t, Index head,
+                                         const Real* u, Lanes<W> B, Lanes<W> x, Real (*alpha)[W], Real (*beta)[W]) {
   for (int c = 0; c < Rank; ++c)
     for (int l = 0; l < W; ++l) alpha[c][l] = beta[c][l] = 0;
   for (Index m = 0; m < i.M; ++m) {
@@ -122,7 +130,7 @@ SSM_FN void advance(const Inputs& i, const Table<Rank>& table, const Square<Rank
     SSM_INDEPENDENT
     for (int l = 0; l < W; ++l) {
       re[l] *= g, im[l] *= g;
-      for (int c = 0; c < Rank; ++c) alpha[c][l] += 2 * (p[c].re * re[l] + p[c].im * im[l]);
+      columns<Rank>([&](int c) { alpha[c][l] += 2 * (p[c].re * re[l] + p[c].im * im[l]); });
     }
   }
   for (Index m = 0; m < i.M; ++m) {
@@ -134,14 +142,12 @@ SSM_FN void advance(const Inputs& i, const Table<Rank>& table, const Square<Rank
     SSM_INDEPENDENT
     for (int l = 0; l < W; ++l) {
       Real wr = e.re * re[l] - e.im * im[l], wi = e.re * im[l] + e.im * re[l];
-      for (int c = 0; c < Rank; ++c) wr -= alpha[c][l] * p[c].re, wi -= alpha[c][l] * p[c].im;
+      columns<Rank>([&](int c) { wr -= alpha[c][l] * p[c].re, wi -= alpha[c][l] * p[c].im; });
       wr += 2 * u[l] * Br[l], wi += 2 * u[l] * Bi[l];
-      for (int c = 0; c < Rank; ++c) beta[c][l] += 2 * (qd[c].re * wr - qd[c].im * wi);
+      columns<Rank>([&](int c) { beta[c][l] += 2 * (qd[c].re * wr - qd[c].im * wi); });
       re[l] = wr, im[l] = wi;
     }
   }
-  Real pull[Rank][W];
-  multiply<Rank, W>(r, beta, pull);
   for (Index m = 0; m < i.M; ++m) {
     const Cx d = table.D(m);
     Cx p[Rank];
@@ -150,7 +156,11 @@ SSM_FN void advance(const Inputs& i, const Table<Rank>& table, const Square<Rank
     SSM_INDEPENDENT
     for (int l = 0; l < W; ++l) {
       Real wr = re[l], wi = im[l];
-      for (int c = 0; c < Rank; ++c) wr -= pull[c][l] * p[c].re, wi -= pull[c][l] * p[c].im;
+      columns<Rank>([&](int c) {
+        Real pull = r.at[c][0] * beta[0][l];
+        if constexpr (Rank == 2) pull += r.at[c][1] * beta[1][l];
+        wr -= pull * p[c].re, wi -= pull * p[c].im;
+      });
       re[l] = d.re * wr - d.im * wi, im[l] = d.re * wi + d.im * wr;
     }
   }
