@@ -49,6 +49,10 @@ TEST(WideLanes, selective_dplr) { check_shape("selective_dplr", {}, 2, 35, 40); 
 TEST(WideLanes, selective_dplr_moving_steps) {
   check_shape("selective_dplr", {{"selective_dplr", {{"delta", "running"}, {"gate", "mode"}}}}, 2, 35, 40);
 }
+TEST(WideLanes, selective_dplr_rank_2) {
+  check_shape("selective_dplr", {{"selective_dplr", {{"rank", "2"}, {"init", "legt"}}}}, 2, 35, 40);
+  check_shape("selective_dplr", {{"selective_dplr", {{"rank", "2"}, {"delta", "running"}, {"gate", "mode"}}}}, 2, 35, 40);
+}
 
 }  // namespace
 }  // namespace ssm

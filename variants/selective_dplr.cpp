@@ -1,13 +1,13 @@
 // selective_dplr.cpp - heads of diagonal-plus-low-rank state spaces with a gate on the state and a step from the mean input. No public
 // reference exists: this file is the definition.
 //
-//   Delta_r = softplus(w_r . mean_t(x) + b_r)     g_t = sigmoid(W_g x_t + b_g)     A_r = diag(lambda_r) - P_r P_r^H
+//   Delta_r = softplus(w_r . mean_t(x) + b_r)     g_t = sigmoid(W_g x_t + b_g)     A_r = diag(lambda_r) - sum P_r P_r^H
 //   h_t = Abar_r (g_t h_{t-1}) + Bbar u_t (bilinear)     y_t = 2 Re C h_t + D u_t     out = GLU(Linear(GELU(y)))
 //
-// x, y (B,T,D); head r owns D/R channels and one A; per channel M = d_state/2 complex modes. A_real, A_imag (R,M)  P (R,M,2)  B, C (D,M,2)
-// or (R,M,2)  D (D)  dt_proj.weight (R,D)  dt_bias (R)  gate_proj.weight (R,D) or (R M,D), .bias. The mean over all positions sees the
-// future: such a model is not causal and does not stream; delta = running takes the mean so far, and streams. bidirectional adds the same
-// from the end, with parameters of its own (back.*).
+// x, y (B,T,D); head r owns D/R channels and one A; per channel M = d_state/2 complex modes. A_real, A_imag (R,M)  P (R,M,2), of rank 2
+// (2,R,M,2)  B, C (D,M,2) or (R,M,2)  D (D)  dt_proj.weight (R,D)  dt_bias (R)  gate_proj.weight (R,D) or (R M,D), .bias. The mean over all
+// positions sees the future: such a model is not causal and does not stream; delta = running takes the mean so far, and streams.
+// bidirectional adds the same from the end, with parameters of its own (back.*).
 #include <cmath>
 #include <complex>
 
@@ -28,9 +28,13 @@ struct SelectiveDplr final : Variant, KeepsApart {
   void knobs(Knobs& k) override {
     k("heads", heads, {1, 2, 4}).range(1, 65536).note("heads with an A of their own; they divide D");
     k("d_state", d_state, {4, 16, 64}).range(2, 1024).note("state size N of a channel; M = N/2 complex modes");
-    k("rank", rank, {0, 1}).range(0, 1).note("rank of the correction; 0: diagonal A", "S4: legs needs its rank 1 to be HiPPO");
-    k("init", init, {"legs", "fout", "random", "real"})
-        .note("initial A; real: -(n+1), and frequencies stay 0", "S4, LRA average: legs 86.1, fout 84");
+    k("rank", rank, {0, 1, 2})
+        .range(0, 2)
+        .note("rank of the correction; 0: diagonal A; a column that init does not give starts small and random",
+              "HiPPO is rank 1 in legs and fout, 2 in legt; a second column of zeros, as published for S4, gets no gradient");
+    k("init", init, {"legs", "legt", "fout", "random", "real"})
+        .note("initial A, legt with as many of its two columns as rank; real: -(n+1), and frequencies stay 0",
+              "S4, LRA average: legs 86.1, fout 84");
     k("BC", BC, {"channel", "head"}).note("B and C of every channel, or shared by those of a head");
     k("gate", gate, {"off", "scalar", "mode"}).note("forgetting before each step: none, per head, per head and mode");
     k("delta", delta, {"mean", "running", "constant", "fixed"})
@@ -80,7 +84,7 @@ struct SelectiveDplr final : Variant, KeepsApart {
     if (gate != "off") in.gate = activation(n, linear(n, x, gate == "mode" ? heads * M : heads, "gate_proj", open), "sigmoid");
     in.gate = cut_gate(n, in.gate, starts, {.width = gate == "mode" ? heads * M : heads, .closed = 0, .open = 1});
     DplrScanOptions o;
-    o.heads = heads;
+    o.heads = heads, o.rank = rank;
     o.dt_min = dt_min, o.dt_max = dt_max;
     o.train_step = delta != "fixed", o.train_imag = init != "real", o.per_head = BC == "head";
     if (init == "random" || init == "real") {
@@ -93,28 +97,38 @@ struct SelectiveDplr final : Variant, KeepsApart {
       o.lambda = d.lambda, o.B = d.B, o.P = d.P;
       for (auto& l : o.lambda) l = {std::min(l.real(), -1e-4), l.imag()};
     }
-    if (rank == 0) o.P.clear();
     return dplr_scan(n, in, o);
   }
 
   using Cx = std::complex<double>;
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
-  // Solves (I - dt/2 A) h = (I + dt/2 A) z + dt b, A = diag(lambda) - P P^H on all 2M conjugate modes, by Sherman and Morrison.
-  static void advance(const std::vector<Cx>& lambda, const std::vector<Cx>& P, const std::vector<Cx>& B, double dt, double u,
+  // P^H z over all 2M conjugate modes.
+  static double along(const std::vector<Cx>& P, const std::vector<Cx>& z) {
+    double sum = 0;
+    for (std::size_t m = 0; m < z.size(); ++m) sum += 2 * (std::conj(P[m]) * z[m]).real();
+    return sum;
+  }
+  // Solves (I - dt/2 A) h = (I + dt/2 A) z + dt b u, A = diag(lambda) - sum P P^H: one column after the other by Sherman and Morrison.
+  static void advance(const std::vector<Cx>& lambda, const std::vector<std::vector<Cx>>& P, const std::vector<Cx>& B, double dt, double u,
                       std::vector<Cx>& z) {
-    const double along = [&] {
-      double sum = 0;
-      for (std::size_t m = 0; m < z.size(); ++m) sum += 2 * (std::conj(P[m]) * z[m]).real();
-      return sum;
-    }();
-    double top = 0, bottom = 1;
-    for (std::size_t m = 0; m < z.size(); ++m) {
-      z[m] = (z[m] + dt / 2 * (lambda[m] * z[m] - P[m] * along) + dt * B[m] * u) / (1.0 - dt / 2 * lambda[m]);
-      top += 2 * (std::conj(P[m]) * z[m]).real();
-      bottom += dt * (std::conj(P[m]) * P[m] / (1.0 - dt / 2 * lambda[m])).real();
+    std::vector<Cx> right = z;
+    for (std::size_t m = 0; m < z.size(); ++m) right[m] += dt / 2 * lambda[m] * z[m] + dt * B[m] * u;
+    for (const auto& p : P) {
+      const double pull = dt / 2 * along(p, z);
+      for (std::size_t m = 0; m < z.size(); ++m) right[m] -= pull * p[m];
     }
-    for (std::size_t m = 0; m < z.size(); ++m) z[m] -= dt / 2 * P[m] / (1.0 - dt / 2 * lambda[m]) * top / bottom;
+    std::vector<std::vector<Cx>> solved;  // columns of P by the matrix without them and those behind
+    const auto solve = [&](std::vector<Cx> x) {
+      for (std::size_t m = 0; m < x.size(); ++m) x[m] /= 1.0 - dt / 2 * lambda[m];
+      for (std::size_t k = 0; k < solved.size(); ++k) {
+        const double part = dt / 2 * along(P[k], x) / (1 + dt / 2 * along(P[k], solved[k]));
+        for (std::size_t m = 0; m < x.size(); ++m) x[m] -= part * solved[k][m];
+      }
+      return x;
+    };
+    for (const auto& p : P) solved.push_back(solve(p));
+    z = solve(right);
   }
 
   // Delta (T, R) of one sequence.
@@ -141,11 +155,12 @@ struct SelectiveDplr final : Variant, KeepsApart {
     for (double& v : open) v = gate == "off" ? 1 : 1 / (1 + std::exp(-v));
     for (Index d = 0; d < c.D; ++d) {
       const Index r = d / (c.D / heads), own = BC == "head" ? r : d;
-      std::vector<Cx> lambda, P, B, C, h(at(M));
+      std::vector<Cx> lambda, B, C, h(at(M));
+      std::vector<std::vector<Cx>> P(at(rank));
       for (Index m = 0; m < M; ++m) {
         const auto pair = [&](const char* name, Index i) { return Cx(c.p(scope + name)[at(2 * i)], c.p(scope + name)[at(2 * i + 1)]); };
         lambda.emplace_back(-std::exp(c.p(scope + "A_real")[at(r * M + m)]), c.p(scope + "A_imag")[at(r * M + m)]);
-        P.push_back(rank ? pair("P", r * M + m) : 0);
+        for (Index k = 0; k < rank; ++k) P[at(k)].push_back(pair("P", (k * heads + r) * M + m));
         B.push_back(pair("B", own * M + m));
         C.push_back(pair("C", own * M + m));
       }

@@ -12,13 +12,15 @@
 namespace ssm {
 namespace dplr_scan_op {
 
+constexpr double kMoreOfP = 0.1;  // deviation of what columns of P start from that have no given values
+
 struct DplrScan final : Op {
   Tensor u, raw, gate, delta, boundary, y;
   Param A_real, A_imag, P, B, C, D, bias;
   bool trained, train_imag, per_head;
   State h, total;
   Scratch work, ddelta, dgate, heads, channels, dbias;
-  Index width, M, R, gates = 1;
+  Index width, M, R, gates = 1, rank;  // rank: columns of P, 1 for a diagonal A too
 
   DplrScan(Net& net, const DplrScanInputs& inputs, const DplrScanOptions& o)
       : Op(net),
@@ -27,7 +29,8 @@ struct DplrScan final : Op {
         train_imag(o.train_imag),
         per_head(o.per_head),
         M(static_cast<Index>(o.lambda.size())),
-        R(o.heads) {
+        R(o.heads),
+        rank(std::max<Index>(o.rank, 1)) {
     const Index all = u.D();
     if (R < 1 || all % R) throw BadInput("heads = " + std::to_string(R) + " must divide the " + std::to_string(all) + " channels");
     width = all / R;
@@ -39,11 +42,11 @@ struct DplrScan final : Op {
     if (moving()) total = state(R + 1);
     const bool training = n.mode == Mode::train;
     if (training) boundary = keep(shaped({n.B, chunks(), all, 2 * M}));
-    if (!on_lanes()) work = scratch(n.B * all * (training ? std::max(backward_work(1, M), forward_work(1, M)) : forward_work(1, M)));
+    if (!on_lanes()) work = scratch(n.B * all * std::max(forward_work(1, M, rank), training ? backward_work(1, M, rank) : 0));
     if (training) {
       ddelta = scratch(n.B * steps() * groups() * R);
       if (gate.id >= 0) dgate = scratch(n.B * n.T * groups() * R * gates);
-      heads = scratch(n.B * groups() * R * head_sums(M));
+      heads = scratch(n.B * groups() * R * head_sums(M, rank));
       channels = scratch(n.B * all * channel_sums(M));
       dbias = scratch(n.B * R);
     }
@@ -56,13 +59,14 @@ struct DplrScan final : Op {
   // Whether dplr_scan_gpu.hpp takes the walks: a warp of the GPU holds the modes of a channel.
   bool on_lanes() const {
 #if defined(SSM_DPLR_ON_LANES)
-    return M <= kMostModes;
+    return M <= kMostModes && rank == 1;
 #else
     return false;
 #endif
   }
   std::string slow_because() const override {
 #if defined(SSM_DPLR_ON_LANES)
+    if (rank > 1) return "a correction of rank " + std::to_string(rank) + ": the kernel of a mode a lane takes one column";
     if (!on_lanes()) return std::to_string(M) + " modes are more than the " + std::to_string(kMostModes) + " that a warp holds";
 #endif
     return {};
@@ -90,7 +94,7 @@ struct DplrScan final : Op {
     const Init imag = [=](const Draw&, Index i) { return lambda[at(i)].imag(); };
     if (train_imag) A_imag = param("A_imag", {R, M}, o.A_imag ? o.A_imag : imag, ssm_group());
     else A_imag = buffer("A_imag", {R, M}, imag);
-    if (!o.P.empty()) P = param("P", {R, M, 2}, repeated(o.P), ssm_group());
+    if (o.rank > 0) declare_P(o);
     const Index owners = per_head ? R : all;
     B = param("B", {owners, M, 2}, repeated(o.B), ssm_group());
     C = param("C", {owners, M, 2}, init::normal(std::sqrt(0.5)));
@@ -101,6 +105,16 @@ struct DplrScan final : Op {
       return dt + std::log(-std::expm1(-dt));
     };
     bias = trained ? param("dt_bias", {R}, step, ssm_group()) : buffer("dt_bias", {R}, step);
+  }
+
+  void declare_P(const DplrScanOptions& o) {
+    const Init column = [given = o.P, R = R, M = M](const Draw& draw, Index i) {
+      const Index k = i / 2, from = k / (R * M) * M + k % M;
+      if (from >= static_cast<Index>(given.size())) return kMoreOfP * draw.normal(i);
+      const std::complex<double> z = given[static_cast<std::size_t>(from)];
+      return i % 2 ? z.imag() : z.real();
+    };
+    P = param("P", rank == 1 ? std::vector<Index>{R, M, 2} : std::vector<Index>{rank, R, M, 2}, column, ssm_group());
   }
 
   Inputs inputs() const {
@@ -137,12 +151,17 @@ struct DplrScan final : Op {
           "ssm::dplr_count", r, n.B, KOKKOS_LAMBDA(const Index b) { carried[b * (heads_ + 1) + heads_] += static_cast<Real>(T); });
   }
 
+  template <template <int> class Kernel, class... Rest>
+  void walk(const char* label, const Run& r, const Rest&... rest) {
+    if (rank == 1) launch_lanes(label, r, n.B * R, width, Kernel<1>{inputs(), rest...});
+    else launch_lanes(label, r, n.B * R, width, Kernel<2>{inputs(), rest...});
+  }
   void scan(const Run& r, Real* states, Real* sums) {
     find_steps(r, sums);
 #if defined(SSM_DPLR_ON_LANES)
     if (on_lanes()) return forward_on_lanes(r, inputs(), n.B, v(y), states);
 #endif
-    launch_lanes("ssm::dplr_scan", r, n.B * R, width, Forward{inputs(), v(y), states});
+    walk<Forward>("ssm::dplr_scan", r, v(y), states);
   }
   void forward(const Run& r) override { scan(r, nullptr, nullptr); }
   void step(const Run& r) override { scan(r, v(h), moving() ? v(total) : nullptr); }
@@ -155,7 +174,7 @@ struct DplrScan final : Op {
     if (on_lanes()) backward_on_lanes(r, inputs(), n.B, o);
     else
 #endif
-      launch_lanes("ssm::dplr_scan_back", r, n.B * R, width, Backward{inputs(), o});
+      walk<Backward>("ssm::dplr_scan_back", r, o);
     step_gradients(r);
     if (gate.id >= 0) gate_gradients(r);
     parameter_gradients(r);
@@ -205,17 +224,18 @@ struct DplrScan final : Op {
 
   void parameter_gradients(const Run& r) {
     const Index batch = n.B, count = groups(), heads_ = R, modes = M, all = u.D(), owners = per_head ? R : all, own = all / owners;
+    const Index row = head_sums(M, rank), fields = mode_sums(rank);
     const Real *part = v(heads), *part_channels = v(channels), *rates = v(A_real);
     Real *to_re = d(A_real), *to_im = train_imag ? d(A_imag) : nullptr, *to_P = P.id < 0 ? nullptr : d(P), *to_B = d(B), *to_C = d(C),
          *to_D = d(D);
     launch(
-        "ssm::dplr_heads", r, R * M * 4, KOKKOS_LAMBDA(const Index i) {
-          const Index head = i / (4 * modes), k = i - head * 4 * modes, m = head * modes + k / 4;
+        "ssm::dplr_heads", r, R * row, KOKKOS_LAMBDA(const Index i) {
+          const Index head = i / row, k = i - head * row, m = head * modes + k / fields, field = k % fields;
           Real sum = 0;
-          for (Index j = 0; j < batch * count; ++j) sum += part[(j * heads_ + head) * head_sums(modes) + k];
-          if (k % 4 == 0) to_re[m] -= sum * fast_exp(rates[m]);
-          else if (k % 4 == 1 && to_im) to_im[m] += sum;
-          else if (k % 4 > 1 && to_P) to_P[2 * m + k % 4 - 2] += sum;
+          for (Index j = 0; j < batch * count; ++j) sum += part[(j * heads_ + head) * row + k];
+          if (field == 0) to_re[m] -= sum * fast_exp(rates[m]);
+          else if (field == 1 && to_im) to_im[m] += sum;
+          else if (field > 1 && to_P) to_P[2 * ((field / 2 - 1) * heads_ * modes + m) + field % 2] += sum;
         });
     launch(  // B and C of every owner, then D of every channel
         "ssm::dplr_channels", r, owners * 4 * M + all, KOKKOS_LAMBDA(const Index i) {
@@ -235,8 +255,11 @@ struct DplrScan final : Op {
     const double places = static_cast<double>(n.B * n.T), values = static_cast<double>(u.size()), modes = values * static_cast<double>(M);
     const double tables = static_cast<double>(n.B * steps() * R * M), gated = gate.id < 0 ? 0 : places * static_cast<double>(R * gates);
     const double kept = n.mode == Mode::train ? 2 * modes / kChunk : 0;
-    return {{40 * modes + 20 * tables, static_cast<double>(n.B * steps() * R), sizeof(Real) * (2 * values + gated + kept)},
-            {150 * modes + 40 * tables, static_cast<double>(n.B * steps() * R), sizeof(Real) * (3 * values + 2 * gated + kept)}};
+    const double more = static_cast<double>(rank - 1);
+    return {{(40 + 18 * more) * modes + (20 + 20 * more) * tables, static_cast<double>(n.B * steps() * R),
+             sizeof(Real) * (2 * values + gated + kept)},
+            {(150 + 66 * more) * modes + (40 + 40 * more) * tables, static_cast<double>(n.B * steps() * R),
+             sizeof(Real) * (3 * values + 2 * gated + kept)}};
   }
 };
 

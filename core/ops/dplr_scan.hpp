@@ -3,7 +3,7 @@
 //
 //   x~_t = g_t h_{t-1}     h_t = Abar_t x~_t + Bbar_t u_t     y_t = 2 Re sum_m C_m h_t,m + D u_t
 //
-// per channel, M complex modes; Abar_t, Bbar_t the bilinear discretisation of A = diag(lambda) - P P^H with the step Delta_t of the head.
+// per channel, M complex modes; Abar_t, Bbar_t the bilinear discretisation of A = diag(lambda) - sum_r P_r P_r^H with the step Delta_t of the head.
 #pragma once
 #include <complex>
 #include <string>
@@ -20,14 +20,16 @@ struct DplrScanInputs {
 };
 struct DplrScanOptions {
   Index heads = 1;
-  std::vector<std::complex<double>> lambda, B, P;  // (M) initial values, real parts of lambda < 0; P empty: a diagonal A
+  Index rank = 1;                                  // columns of P: 0 (a diagonal A), 1 or 2
+  std::vector<std::complex<double>> lambda, B, P;  // (M), P (columns,M): initial values, real parts of lambda < 0
   Init A_imag;                                     // instead of Im lambda
   double dt_min = 1e-3, dt_max = 0.1;
   bool train_step = true, train_imag = true;  // dt_bias, A_imag
   bool per_head = false;                      // B, C (R,M,2), shared by the channels of a head
 };
-// Delta = softplus(raw + dt_bias). Parameters A_real, A_imag (R,M): lambda = -exp(A_real) + i A_imag; P (R,M,2); B, C (D,M,2) or per head;
-// D (D); dt_bias (R). Step carries 2 M D numbers, and R + 1 more for a mean.
+// Delta = softplus(raw + dt_bias). Parameters A_real, A_imag (R,M): lambda = -exp(A_real) + i A_imag; P (R,M,2), of rank 2 (2,R,M,2), whose
+// columns without initial values start small and random; B, C (D,M,2) or per head; D (D); dt_bias (R). Step carries 2 M D numbers, and R + 1
+// more for a mean.
 Tensor dplr_scan(Net& n, const DplrScanInputs& inputs, const DplrScanOptions& options);
 
 }  // namespace ssm

@@ -173,7 +173,7 @@ struct LanesBackward {
     const Real sums[4] = {sum_bits<L, kWarp>(s.dlambda.re), sum_bits<L, kWarp>(s.dlambda.im), sum_bits<L, kWarp>(s.dP.re),
                           sum_bits<L, kWarp>(s.dP.im)};
     if (at.lane < M) {
-      Real* heads = o.heads + ((at.b * i.group_count + at.group) * i.R + at.head) * head_sums(M) + 4 * at.lane;
+      Real* heads = o.heads + ((at.b * i.group_count + at.group) * i.R + at.head) * head_sums(M, 1) + 4 * at.lane;
       SSM_UNROLL
       for (int k = 0; k < 4; ++k) heads[k] = sums[k];
     }

@@ -22,7 +22,7 @@ def one_way(c: Call, scope: str, u):
     B, T, D = u.shape
     M, R = c.d_state // 2, c.heads
     lam = -np.exp(c.p[scope + "A_real"]) + 1j * c.p.get(scope + "A_imag", 0)
-    P = pair(c.p[scope + "P"]) if c.rank else np.zeros_like(lam)
+    P = pair(c.p[scope + "P"]).reshape(c.rank, R, M) if c.rank else []
     into, out = (np.repeat(pair(c.p[scope + k]), D // R if c.BC == "head" else 1, axis=0) for k in "BC")
     delta = steps(c, scope, u)
     gate = np.ones((B, T, R, M))
@@ -31,8 +31,10 @@ def one_way(c: Call, scope: str, u):
     y = c.p[scope + "D"] * u
     eye = np.eye(2 * M)
     for r in range(R):
-        p = np.concatenate([P[r], P[r].conj()])
-        A = np.diag(np.concatenate([lam[r], lam[r].conj()])) - np.outer(p, p.conj())
+        A = np.diag(np.concatenate([lam[r], lam[r].conj()]))
+        for column in P:
+            p = np.concatenate([column[r], column[r].conj()])
+            A = A - np.outer(p, p.conj())
         own = slice(r * D // R, (r + 1) * D // R)
         wide_in = np.concatenate([into[own], into[own].conj()], axis=1)
         wide_out = np.concatenate([out[own], out[own].conj()], axis=1)
