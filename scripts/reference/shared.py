@@ -25,6 +25,12 @@ class Call:
             raise AttributeError(name) from e
 
 
+def usual(_name: str, shape, rng):
+    """Random parameters: matrices that keep the size of what they multiply, vectors of half of one."""
+    scale = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.5
+    return scale * rng.standard_normal(shape)
+
+
 def sigmoid(x):
     return 0.5 * (1 + np.tanh(0.5 * x))
 
