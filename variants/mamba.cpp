@@ -5,10 +5,10 @@
 //
 // h, out (B,T,D)    x, z, delta, y (B,T,E), E = expand D    B_t, C_t (B,T,N) shared by the channels    A = -exp(A_log) (E,N)
 // Where delta, B or C does not select it is a parameter: b alone, B (E,N), C (E,N).
-#include <algorithm>
 #include <cmath>
 
-#include "ops/gaps.hpp"
+#include "plain_heads.hpp"
+#include "selective_layer.hpp"
 #include "starts.hpp"
 
 namespace ssm::mamba {
@@ -40,95 +40,49 @@ struct Mamba final : Variant, KeepsApart {
   Block block() const override { return {"rms", "pre", 0}; }
   Answer takes_gaps() const override { return {}; }
 
-  Index rank(Index D) const { return dt_rank > 0 ? dt_rank : (D + 15) / 16; }
-
-  // softplus^-1(delta), delta log-uniform on [dt_min, dt_max], at least 1e-4
-  Init bias_init() const {
-    const double low = std::log(std::min(dt_min, dt_max)), high = std::log(dt_max);
-    return [=](const Draw& draw, Index i) {
-      const double dt = std::max(std::exp(draw.uniform(i, low, high)), 1e-4);
-      return dt + std::log(-std::expm1(-dt));
-    };
-  }
-  Init A_log_init() const {
-    if (A_init == "random") return init::normal(1);
-    if (A_init == "half") return init::constant(std::log(0.5));
-    const Index N = d_state;
-    return [N](const Draw&, Index i) { return std::log(static_cast<double>(i % N + 1)); };
+  SelectiveOptions selection(Index D) const {
+    SelectiveOptions o;
+    o.d_state = d_state, o.rank = dt_rank > 0 ? dt_rank : (D + 15) / 16;
+    o.delta = select_delta, o.B = select_B, o.C = select_C;
+    o.dt_min = dt_min, o.dt_max = dt_max, o.dt_scale = dt_scale;
+    if (A_init == "random") o.A_log = init::normal(1);
+    if (A_init == "half") o.A_log = init::constant(std::log(0.5));
+    return o;
   }
 
   Tensor build(Net& n, Tensor h) override {
-    const Index D = h.D(), E = expand * D, R = rank(D), N = d_state;
+    const Index D = h.D(), E = expand * D;
     std::vector<Index> halves = {E};
     if (gate) halves.push_back(E);
     const auto xz = linear_split(n, n.as(h, Order::BTD), halves, "in_proj");
-    SelectiveScanInputs in;
-    in.u = conv ? causal_conv(n, xz[0], d_conv, "conv1d", "silu", starts) : activation(n, xz[0], "silu");
-    if (gate) in.z = xz[1];
-    std::vector<Index> sizes;
-    if (select_delta) sizes.push_back(R);
-    if (select_B) sizes.push_back(N);
-    if (select_C) sizes.push_back(N);
-    if (!sizes.empty()) {
-      const auto parts = linear_split(n, in.u, sizes, "x_proj");
-      auto part = parts.begin();
-      if (select_delta) {
-        LinearOptions o;
-        o.bias = false;
-        const double bound = dt_scale / std::sqrt(static_cast<double>(R));
-        o.weight = init::uniform(-bound, bound);
-        in.raw = linear(n, *part++, E, "dt_proj", o);
-      }
-      if (select_B) in.B = *part++;
-      if (select_C) in.C = *part++;
-    }
-    SelectiveScanOptions s;
-    if (gaps.id >= 0) in.raw = stretch_steps(n, in.raw, gaps, E, s.bias_name, bias_init());
-    s.d_state = N;
-    s.A_log_init = A_log_init();
-    s.bias_init = bias_init();
-    s.B_init = init::constant(1);
-    s.C_init = init::normal(1);
+    const Tensor u = conv ? causal_conv(n, xz[0], d_conv, "conv1d", "silu", starts) : activation(n, xz[0], "silu");
+    const Tensor y = selective_layer(n, u, gate ? xz[1] : Tensor{}, selection(D), gaps, starts);
     LinearOptions o;
     o.bias = false;
     const double bound = 1 / std::sqrt(static_cast<double>(E * depth));
     o.weight = init::uniform(-bound, bound);
-    return linear(n, selective_scan(n, in, s, starts), D, "out_proj", o);
+    return linear(n, y, D, "out_proj", o);
   }
 
   void reference(Case& c) const override {
     for (Index b = 0; b < c.B; ++b) sequence(c, b, c.x.data() + b * c.T * c.D, c.y.data() + b * c.T * c.D);
   }
 
-  static double silu(double v) { return v / (1 + std::exp(-v)); }
-
   void sequence(const Case& c, Index b, const double* h, double* out) const {
-    const Index E = expand * c.D, R = rank(c.D), N = d_state, w = d_conv, wide = gate ? 2 * E : E;
-    const Index columns = (select_delta ? R : 0) + (select_B ? N : 0) + (select_C ? N : 0);
-    std::vector<double> xz(static_cast<std::size_t>(c.T * wide)), u(E), parts(columns), state(E * N, 0.0), y(E);
+    const Index E = expand * c.D, w = d_conv, wide = gate ? 2 * E : E;
+    std::vector<double> xz(static_cast<std::size_t>(c.T * wide)), u(static_cast<std::size_t>(c.T * E));
     for (Index t = 0; t < c.T; ++t) dense_row(h + t * c.D, c.D, c.p("in_proj.weight"), nullptr, &xz[t * wide]);
-    for (Index t = 0; t < c.T; ++t) {
+    for (Index t = 0; t < c.T; ++t)
       for (Index e = 0; e < E; ++e) {
         double sum = conv ? c.p("conv1d.bias")[e] : xz[t * wide + e];
         for (Index k = 0; conv && k < w; ++k)
           if (t - (w - 1 - k) >= 0) sum += c.p("conv1d.weight")[e * w + k] * xz[(t - (w - 1 - k)) * wide + e];
-        u[e] = silu(sum);
+        u[t * E + e] = plain_silu(sum);
       }
-      if (columns > 0) dense_row(u.data(), E, c.p("x_proj.weight"), nullptr, parts.data());
-      const double *Bt = parts.data() + (select_delta ? R : 0), *Ct = Bt + (select_B ? N : 0);
-      for (Index e = 0; e < E; ++e) {
-        double raw = c.p("dt_proj.bias")[e];
-        for (Index k = 0; select_delta && k < R; ++k) raw += c.p("dt_proj.weight")[e * R + k] * parts[k];
-        const double delta = c.gap(b, t) * (raw > 20 ? raw : std::log1p(std::exp(raw)));
-        y[e] = c.p("D")[e] * u[e];
-        for (Index k = 0; k < N; ++k) {
-          const Index i = e * N + k;
-          state[i] = std::exp(-delta * std::exp(c.p("A_log")[i])) * state[i] + delta * u[e] * (select_B ? Bt[k] : c.p("B")[i]);
-          y[e] += state[i] * (select_C ? Ct[k] : c.p("C")[i]);
-        }
-        if (gate) y[e] *= silu(xz[t * wide + E + e]);
-      }
-      dense_row(y.data(), E, c.p("out_proj.weight"), nullptr, out + t * c.D);
+    std::vector<double> y = plain_selective(c, b, u, selection(c.D));
+    for (Index t = 0; t < c.T; ++t) {
+      for (Index e = 0; gate && e < E; ++e) y[t * E + e] *= plain_silu(xz[t * wide + E + e]);
+      dense_row(&y[t * E], E, c.p("out_proj.weight"), nullptr, out + t * c.D);
     }
   }
 };
