@@ -58,8 +58,14 @@ Tensor slice(Net& n, Tensor x, Index first, Index count);
 // --- sequence mixing ---
 // Depthwise causal convolution of width w with bias, then activation "silu" or "id": weight (D,1,w), bias (D). Step keeps w-1 inputs.
 Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act);
-// Dense dilated convolution: weight (out,in,k) [weight-normed: weight_v, weight_g], bias (out); causal or centred.
-Tensor dilated_conv(Net& n, Tensor x, Index out, int kernel, int dilation, bool causal, bool weight_norm, const std::string& name);
+// Dense dilated convolution: weight (out,in,taps) [weight-normed: weight_v, weight_g], bias (out).
+struct DilatedConvOptions {
+  int taps = 3, dilation = 1;
+  bool causal = true;  // else centred
+  bool weight_norm = false;
+  bool affine = true;  // false, before a batch norm: no bias, and weight_g is a buffer
+};
+Tensor dilated_conv(Net& n, Tensor x, Index out, const std::string& name, const DilatedConvOptions& options);
 // y = K * u + D u per channel.   u, y (B,H,T) order BDT; K (H, taps) a tensor, taps <= T causal; with two-sided K (2,H,T): the second
 // kernel acts on the reversed sequence starting at the next sample (variants.md 1.4). skip: parameter (H) or id -1.
 Tensor fft_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view);

@@ -243,13 +243,13 @@ TEST(CausalConv, Streams) {
   check_stream(causal_case(2, 5, 3, 1, "id"), 3);
 }
 
-OpCase dilated_case(Index B, Index T, Index in, Index out, int k, int delta, bool causal, bool normed) {
+OpCase dilated_case(Index B, Index T, Index in, Index out, int k, int delta, bool causal, bool normed, bool affine = true) {
   OpCase c;
   c.B = B, c.T = T;
   c.inputs = {shaped({B, T, in})};
-  c.build = [=](Net& n, const std::vector<Tensor>& x) { return dilated_conv(n, x[0], out, k, delta, causal, normed, "c"); };
+  c.build = [=](Net& n, const std::vector<Tensor>& x) { return dilated_conv(n, x[0], out, "c", {k, delta, causal, normed, affine}); };
   c.expected = [=](const Arrays& x, Params& p) {
-    const std::vector<double> v = p.get(normed ? "c.weight_v" : "c.weight"), bias = p.get("c.bias");
+    const std::vector<double> v = p.get(normed ? "c.weight_v" : "c.weight"), bias = affine ? p.get("c.bias") : std::vector<double>(at(out));
     std::vector<double> y(at(B * T * out));
     for (Index o = 0; o < out; ++o) {
       double square = 0;
@@ -278,6 +278,7 @@ TEST(DilatedConv, PlainLoops) {
           SCOPED_TRACE(testing::Message() << "T " << T << " k " << k << " delta " << delta << " causal " << causal);
           check_op(dilated_case(2, T, 3, 4, k, delta, causal, (k + delta) % 2));
           check_op(dilated_case(1, T, 4, 1, k, delta, causal, (k + delta + 1) % 2));
+          check_op(dilated_case(2, T, 3, 2, k, delta, causal, (k + delta) % 2, false));
         }
 }
 TEST(DilatedConv, ManyRows) {
@@ -293,7 +294,15 @@ TEST(DilatedConv, LengthStartsAsTheNorm) {
     EXPECT_NEAR(g[o], std::sqrt(square), 1e-6);
   }
 }
+TEST(DilatedConv, BeforeABatchNorm) {
+  for (const bool normed : {false, true}) {
+    Probe probe(test_device().exec(), dilated_case(1, 2, 3, 2, 2, 1, true, normed, false));
+    EXPECT_EQ(probe.params().find("c.bias"), nullptr);
+    EXPECT_EQ(probe.params().count(), 12) << "weight_g is trained";
+  }
+}
 TEST(DilatedConv, Streams) {
+  check_stream(dilated_case(2, 9, 3, 4, 2, 2, true, true, false), 3);
   check_stream(dilated_case(3, 40, 5, 7, 3, 4, true, true), 5);
   check_stream(dilated_case(2, 9, 3, 3, 2, 1, true, false), 3);
   check_stream(dilated_case(2, 4, 3, 3, 1, 3, true, true), 3);

@@ -7,6 +7,9 @@
 // the model.
 // The published stack has no norm and no outer residual; here the block is pre-norm as for the other families (it trains at any depth), and
 // model.norm = none gives the published one around the mixer.
+// inner_norm = batch (conv1_norm.*, conv2_norm.*) takes shift and length out of every output of conv: there are no b, and weight_g is
+// not trained. Statistics are those of the batch in training, so that an output then depends on every position and sequence of it, as
+// with model.norm = batch; they are the running ones in evaluation and in a stream, where `causal` holds.
 #include <algorithm>
 #include <cmath>
 
@@ -26,13 +29,16 @@ struct Cnn final : Variant {
     k("dilation_base", dilation_base, {2, 3}).range(1, 64).note("factor of the dilation from layer to layer, up to 2^20");
     k("dilation_cycle", dilation_cycle, {4, 8}).range(1, 20).note("layers after which the dilation starts again at 1");
     k("weight_norm", weight_norm).note("weights are a direction times a length");
-    k("inner_norm", inner_norm, {"none", "layer"}).note("norm after each convolution");
+    k("inner_norm", inner_norm, {"none", "layer", "batch"})
+        .note("norm after each convolution; batch replaces its bias and the length of its weights, and evaluates with running statistics");
     k("residual", residual).note("the input is added before the last ReLU");
     k("causal", causal_taps).note("taps at and before t, or centred on t");
   }
   Block block() const override { return {"layer", "pre", 0}; }
   Answer causal() const override { return causal_taps ? Answer{} : Answer::no("its taps are centred (causal = false)"); }
   Answer streams() const override { return causal(); }
+
+  bool batch() const { return inner_norm == "batch"; }
 
   int distance() const {
     Index delta = dilation > 0 ? dilation : 1;
@@ -42,8 +48,10 @@ struct Cnn final : Variant {
 
   Tensor build(Net& n, Tensor x) override {
     Tensor h = x = n.as(x, Order::BTD);
+    DilatedConvOptions o;
+    o.taps = kernel, o.dilation = distance(), o.causal = causal_taps, o.weight_norm = weight_norm, o.affine = !batch();
     for (const char* name : {"conv1", "conv2"}) {
-      h = dilated_conv(n, h, n.D, kernel, distance(), causal_taps, weight_norm, name);
+      h = dilated_conv(n, h, n.D, name, o);
       h = norm(n, h, inner_norm, std::string(name) + "_norm");
       h = activation(n, h, "relu");
     }
@@ -55,6 +63,7 @@ struct Cnn final : Variant {
     for (const std::string name : {"conv1", "conv2"}) {
       h = convolve(c, h, name);
       if (inner_norm == "layer") normalise(c, h, name + "_norm");
+      if (batch()) rescale(c, h, name + "_norm");
       for (double& value : h) value = std::max(value, 0.0);
     }
     for (std::size_t i = 0; i < h.size(); ++i) c.y[i] = residual ? std::max(c.x[i] + h[i], 0.0) : h[i];
@@ -70,7 +79,7 @@ struct Cnn final : Variant {
       if (weight_norm) scale = c.p(name + ".weight_g")[o] / std::sqrt(sum);
       for (Index b = 0; b < c.B; ++b)
         for (Index t = 0; t < c.T; ++t) {
-          double value = c.p(name + ".bias")[o];
+          double value = batch() ? 0 : c.p(name + ".bias")[o];
           for (Index j = 0; j < k; ++j) {
             const Index from = t + j * delta - left;
             for (Index i = 0; from >= 0 && from < c.T && i < D; ++i) value += scale * v[(o * D + i) * k + j] * x[(b * c.T + from) * D + i];
@@ -89,6 +98,16 @@ struct Cnn final : Variant {
       for (Index i = 0; i < c.D; ++i) square += (x[i] - mean) * (x[i] - mean) / static_cast<double>(c.D);
       for (Index i = 0; i < c.D; ++i) x[i] = (x[i] - mean) / std::sqrt(square + 1e-5) * c.p(name + ".weight")[i] + c.p(name + ".bias")[i];
     }
+  }
+
+  // A batch norm in evaluation.
+  void rescale(const Case& c, std::vector<double>& h, const std::string& name) const {
+    for (Index row = 0; row < c.B * c.T; ++row)
+      for (Index i = 0; i < c.D; ++i) {
+        double& value = h[row * c.D + i];
+        value = (value - c.p(name + ".running_mean")[i]) / std::sqrt(c.p(name + ".running_var")[i] + 1e-5);
+        value = value * c.p(name + ".weight")[i] + c.p(name + ".bias")[i];
+      }
   }
 };
 SSM_VARIANT(Cnn, "cnn");

@@ -16,10 +16,10 @@
 
 #include "error.hpp"
 #include "hippo.hpp"
-#include "ops/complex_selective_scan.hpp"
 #include "ops/filters.hpp"
-#include "ops/gaps.hpp"
 #include "plain_filters.hpp"
+#include "plain_heads.hpp"
+#include "selective_layer.hpp"
 #include "ssm_layer.hpp"
 #include "starts.hpp"
 
@@ -61,72 +61,31 @@ struct Mamba final : Variant, KeepsApart {
     return inner == "hyena" ? Answer::no("mamba.inner = hyena has one kernel for a whole row; allowed are s6, s4d, s4d_real") : Answer{};
   }
 
-  Index rank(Index D) const { return dt_rank > 0 ? dt_rank : (D + 15) / 16; }
-  bool complex() const { return A_init == "complex"; }
   bool real_modes() const { return inner == "s4d_real"; }
-  Index numbers() const { return complex() ? 2 * d_state : d_state; }  // of B_t, and of C_t
 
-  // softplus^-1(delta), delta log-uniform on [dt_min, dt_max], at least 1e-4
-  Init bias_init() const {
-    const double low = std::log(std::min(dt_min, dt_max)), high = std::log(dt_max);
-    return [=](const Draw& draw, Index i) {
-      const double dt = std::max(std::exp(draw.uniform(i, low, high)), 1e-4);
-      return dt + std::log(-std::expm1(-dt));
-    };
-  }
-  Init A_log_init() const {
-    if (A_init == "random") return init::normal(1);
-    if (A_init == "half" || complex()) return init::constant(std::log(0.5));
-    const Index N = d_state;
-    return [N](const Draw&, Index i) { return std::log(static_cast<double>(i % N + 1)); };
+  SelectiveOptions selection(Index D) const {
+    SelectiveOptions o;
+    o.d_state = d_state, o.rank = dt_rank > 0 ? dt_rank : (D + 15) / 16;
+    o.delta = select_delta, o.B = select_B, o.C = select_C, o.complex = A_init == "complex";
+    o.dt_min = dt_min, o.dt_max = dt_max, o.dt_scale = dt_scale;
+    if (A_init == "random") o.A_log = init::normal(1);
+    if (A_init == "half") o.A_log = init::constant(std::log(0.5));
+    return o;
   }
 
   Tensor build(Net& n, Tensor h) override {
-    const Index D = h.D(), E = expand * D, R = rank(D);
+    const Index D = h.D(), E = expand * D;
     std::vector<Index> halves = {E};
     if (gate) halves.push_back(E);
     const auto xz = linear_split(n, n.as(h, Order::BTD), halves, "in_proj");
     const Tensor u = conv ? causal_conv(n, xz[0], d_conv, "conv1d", "silu", starts) : activation(n, xz[0], "silu");
     const Tensor z = gate ? xz[1] : Tensor{};
-    const Tensor y = inner == "s6" ? selective(n, u, z, R) : invariant(n, u, z);
+    const Tensor y = inner == "s6" ? selective_layer(n, u, z, selection(D), gaps, starts) : invariant(n, u, z);
     LinearOptions o;
     o.bias = false;
     const double bound = 1 / std::sqrt(static_cast<double>(E * depth));
     o.weight = init::uniform(-bound, bound);
     return linear(n, y, D, "out_proj", o);
-  }
-
-  // y silu(z) of the scan of u
-  Tensor selective(Net& n, Tensor u, Tensor z, Index R) const {
-    const Index E = u.D(), N = numbers();
-    SelectiveScanInputs in;
-    in.u = u, in.z = z;
-    std::vector<Index> sizes;
-    if (select_delta) sizes.push_back(R);
-    if (select_B) sizes.push_back(N);
-    if (select_C) sizes.push_back(N);
-    if (!sizes.empty()) {
-      const auto parts = linear_split(n, in.u, sizes, "x_proj");
-      auto part = parts.begin();
-      if (select_delta) {
-        LinearOptions o;
-        o.bias = false;
-        const double bound = dt_scale / std::sqrt(static_cast<double>(R));
-        o.weight = init::uniform(-bound, bound);
-        in.raw = linear(n, *part++, E, "dt_proj", o);
-      }
-      if (select_B) in.B = *part++;
-      if (select_C) in.C = *part++;
-    }
-    ComplexScanOptions s;
-    if (gaps.id >= 0) in.raw = stretch_steps(n, in.raw, gaps, E, s.bias_name, bias_init());
-    s.d_state = d_state;
-    s.A_log_init = A_log_init();
-    s.A_imag_init = [count = d_state](const Draw&, Index i) { return static_cast<double>(i % count); };
-    s.bias_init = bias_init();
-    s.B_init = complex() ? Init([](const Draw&, Index i) { return i % 2 ? 0.0 : 1.0; }) : init::constant(1);
-    s.C_init = init::normal(complex() ? std::sqrt(0.5) : 1);
-    return complex() ? complex_selective_scan(n, in, s, starts) : selective_scan(n, in, s, starts);
   }
 
   // y silu(z) of the layer that treats all positions of u alike
@@ -162,8 +121,6 @@ struct Mamba final : Variant, KeepsApart {
     for (Index b = 0; b < c.B; ++b) sequence(c, b, c.x.data() + b * c.T * c.D, c.y.data() + b * c.T * c.D);
   }
 
-  static double silu(double v) { return v / (1 + std::exp(-v)); }
-
   void sequence(const Case& c, Index b, const double* h, double* out) const {
     const Index E = expand * c.D, w = d_conv, wide = gate ? 2 * E : E;
     std::vector<double> xz(static_cast<std::size_t>(c.T * wide)), u(static_cast<std::size_t>(c.T * E));
@@ -173,40 +130,16 @@ struct Mamba final : Variant, KeepsApart {
         double sum = conv ? c.p("conv1d.bias")[e] : xz[t * wide + e];
         for (Index k = 0; conv && k < w; ++k)
           if (t - (w - 1 - k) >= 0) sum += c.p("conv1d.weight")[e * w + k] * xz[(t - (w - 1 - k)) * wide + e];
-        u[t * E + e] = silu(sum);
+        u[t * E + e] = plain_silu(sum);
       }
-    std::vector<double> y = inner == "s6" ? scanned(c, b, u) : inner == "hyena" ? convolved(c, u) : walked(c, b, u);
+    std::vector<double> y = inner == "s6" ? plain_selective(c, b, u, selection(c.D)) : inner == "hyena" ? convolved(c, u) : walked(c, b, u);
     for (Index t = 0; t < c.T; ++t) {
-      for (Index e = 0; gate && e < E; ++e) y[t * E + e] *= silu(xz[t * wide + E + e]);
+      for (Index e = 0; gate && e < E; ++e) y[t * E + e] *= plain_silu(xz[t * wide + E + e]);
       dense_row(&y[t * E], E, c.p("out_proj.weight"), nullptr, out + t * c.D);
     }
   }
 
   // What the layer makes of u (T,E).
-  std::vector<double> scanned(const Case& c, Index b, const std::vector<double>& u) const {
-    const Index E = expand * c.D, R = rank(c.D), N = numbers();
-    const Index columns = (select_delta ? R : 0) + (select_B ? N : 0) + (select_C ? N : 0);
-    std::vector<double> parts(columns), y(u.size());
-    std::vector<Cx> state(E * d_state);
-    const auto number = [this](const double* from, Index i) { return complex() ? Cx(from[2 * i], from[2 * i + 1]) : Cx(from[i]); };
-    for (Index t = 0; t < c.T; ++t) {
-      if (columns > 0) dense_row(&u[t * E], E, c.p("x_proj.weight"), nullptr, parts.data());
-      const double *Bt = parts.data() + (select_delta ? R : 0), *Ct = Bt + (select_B ? N : 0);
-      for (Index e = 0; e < E; ++e) {
-        double raw = c.p("dt_proj.bias")[e];
-        for (Index k = 0; select_delta && k < R; ++k) raw += c.p("dt_proj.weight")[e * R + k] * parts[k];
-        const double delta = c.gap(b, t) * (raw > 20 ? raw : std::log1p(std::exp(raw))), into = delta * u[t * E + e];
-        double& sum = y[t * E + e] = c.p("D")[e] * u[t * E + e];
-        for (Index k = 0; k < d_state; ++k) {
-          const Index i = e * d_state + k;
-          const Cx A(-std::exp(c.p("A_log")[i]), complex() ? c.p("A_imag")[i] : 0);
-          state[i] = std::exp(delta * A) * state[i] + into * (select_B ? number(Bt, k) : number(c.p("B").data(), i));
-          sum += (complex() ? 2 : 1) * (state[i] * (select_C ? number(Ct, k) : number(c.p("C").data(), i))).real();
-        }
-      }
-    }
-    return y;
-  }
   std::vector<double> walked(const Case& c, Index b, const std::vector<double>& u) const {
     const Index E = expand * c.D, M = real_modes() ? d_state : d_state / 2;
     const SsmReader r{c, E, M, E, false, real_modes()};

@@ -6,6 +6,10 @@
 //
 // Weight norm (Salimans and Kingma 2016): W_o = g_o v_o / |v_o|, the norm over (in,k). weight_v (out,in,k), weight_g (out,1,1): first |v|.
 //   dg_o = dW_o . v_o / |v_o|     dv_o = g_o / |v_o| (dW_o - v_o (dW_o . v_o) / |v_o|^2)
+//
+// With affine = false a batch norm follows, which takes shift and length out of every output again: there is no b, and weight_g stays
+// |v| of the start, a buffer. The gradient of the one would be rounding alone, that of the other next to nothing (the norm's eps), and an
+// optimiser that divides by their size would follow it.
 #include <cmath>
 
 #include "error.hpp"
@@ -22,28 +26,36 @@ constexpr Index kWide = kOnHost ? 1 << 30 : 1;  // channels of one work item: al
 struct DilatedConv final : Op {
   Tensor x, y;
   Index inputs, outputs, taps, dilation, home;  // home: the tap that reads x_t
+  bool affine;
   Param W, weight_g, b;
   Tensor packed, length;  // the weights as (out,k,in); |v| of every output
   Scratch dW, parts, window;
   State past, place;  // ring of (k-1) dilation inputs, and where the oldest lies
 
-  DilatedConv(Net& net, Tensor x_, Index out_, int kernel, int dilation_, bool causal, bool weight_norm, const std::string& name)
-      : Op(net), x(x_), inputs(x_.D()), outputs(out_), taps(kernel), dilation(dilation_), home(causal ? kernel - 1 : (kernel - 1) / 2) {
-    if (kernel < 1 || dilation < 1)
-      throw BadInput("a convolution has kernel >= 1 and dilation >= 1, not " + std::to_string(kernel) + " and " +
-                     std::to_string(dilation_));
-    if (!causal && n.mode == Mode::stream) throw BadInput("a centred convolution reads later positions and cannot stream");
+  DilatedConv(Net& net, Tensor x_, Index out_, const std::string& name, const DilatedConvOptions& o)
+      : Op(net),
+        x(x_),
+        inputs(x_.D()),
+        outputs(out_),
+        taps(o.taps),
+        dilation(o.dilation),
+        home(o.causal ? taps - 1 : (taps - 1) / 2),
+        affine(o.affine) {
+    if (taps < 1 || dilation < 1)
+      throw BadInput("a convolution has kernel >= 1 and dilation >= 1, not " + std::to_string(taps) + " and " + std::to_string(dilation));
+    if (!o.causal && n.mode == Mode::stream) throw BadInput("a centred convolution reads later positions and cannot stream");
     in(x, save);
     y = out(shaped({x.B(), x.T(), outputs}), drop);
     packed = keep(shaped({outputs, taps, inputs}));
     const Init draw = init::torch_linear(inputs * taps);
-    W = param(name + (weight_norm ? ".weight_v" : ".weight"), {outputs, inputs, taps}, draw);
-    if (weight_norm) {
-      weight_g = param(name + ".weight_g", {outputs, 1, 1}, init::constant(1));
+    W = param(name + (o.weight_norm ? ".weight_v" : ".weight"), {outputs, inputs, taps}, draw);
+    if (o.weight_norm) {
+      const std::string g = name + ".weight_g";
+      weight_g = affine ? param(g, {outputs, 1, 1}, init::constant(1)) : buffer(g, {outputs, 1, 1}, init::constant(1));
       length = keep(shaped({outputs}));
       start_at_norm(n.full(name));
     }
-    b = param(name + ".bias", {outputs}, draw);
+    if (affine) b = param(name + ".bias", {outputs}, draw);
     if (n.mode == Mode::train) {
       dW = scratch(W.size);
       parts = scratch(gemm_sum_scratch(outputs, inputs, x.T(), x.B()));
@@ -103,7 +115,7 @@ struct DilatedConv final : Op {
 
   void forward(const Run& r) override {
     pack(r);
-    const Real *X = v(x), *P = v(packed), *bias = v(b);
+    const Real *X = v(x), *P = v(packed), *bias = affine ? v(b) : nullptr;
     Real* Y = v(y);
     const Index T = x.T();
     each_tap([&](Index j, Meeting m) {
@@ -159,7 +171,7 @@ struct DilatedConv final : Op {
                 .C = v(dW) + j * outputs * inputs,
                 .ldc = inputs,
                 .batch = x.B()},
-               j == home ? d(b) : nullptr, v(parts));
+               j == home && affine ? d(b) : nullptr, v(parts));
     });
     unpack(r);
   }
@@ -167,7 +179,7 @@ struct DilatedConv final : Op {
   // From the gradient of the weights (k,out,in) to those of the parameters.
   void unpack(const Run& r) {
     const Real *w = v(W), *g = normed() ? v(weight_g) : nullptr, *norm = normed() ? v(length) : nullptr, *from = v(dW);
-    Real *dv = d(W), *dg = normed() ? d(weight_g) : nullptr;
+    Real *dv = d(W), *dg = normed() && affine ? d(weight_g) : nullptr;
     const Index in = inputs, k = taps, each = in * k, outs = outputs, step = dilation, center = home, T = x.T();
     launch_rows(
         "ssm::dilated_conv_unpack", r, outputs, KOKKOS_LAMBDA(const Row& row, const Index o) {
@@ -178,7 +190,7 @@ struct DilatedConv final : Op {
           Real scale = 1, along = 0;
           if (g) {
             const Real dot = row.sum(each, [&](Index q) { return gradient(q) * w[o * each + q]; }), size = norm[o];
-            row.once([&] { dg[o] += dot / size; });
+            if (dg) row.once([&] { dg[o] += dot / size; });
             scale = g[o] / size;
             along = dot / (size * size);
           }
@@ -215,13 +227,13 @@ struct DilatedConv final : Op {
              .ldb = k * in,
              .C = v(y),
              .ldc = outputs,
-             .bias = v(b)});
+             .bias = affine ? v(b) : nullptr});
   }
 
   Cost cost() const override {
     const double rows = static_cast<double>(x.rows()), weights = static_cast<double>(W.size),
                  io = rows * static_cast<double>(inputs + outputs);
-    const double work = 2 * rows * weights, bias = static_cast<double>(y.size()), norm = normed() ? 3 * weights : 0;
+    const double work = 2 * rows * weights, bias = affine ? static_cast<double>(y.size()) : 0, norm = normed() ? 3 * weights : 0;
     return {{work + bias + norm, 0, sizeof(Real) * (io + 2 * weights)},
             {2 * work + bias + 2 * norm, 0, sizeof(Real) * (2 * io + 4 * weights)}};
   }
@@ -229,8 +241,8 @@ struct DilatedConv final : Op {
 
 }  // namespace dilated_conv_op
 
-Tensor dilated_conv(Net& n, Tensor x, Index out, int kernel, int dilation, bool causal, bool weight_norm, const std::string& name) {
-  return n.add<dilated_conv_op::DilatedConv>(n.as(x, Order::BTD), out, kernel, dilation, causal, weight_norm, name);
+Tensor dilated_conv(Net& n, Tensor x, Index out, const std::string& name, const DilatedConvOptions& options) {
+  return n.add<dilated_conv_op::DilatedConv>(n.as(x, Order::BTD), out, name, options);
 }
 
 }  // namespace ssm

@@ -23,11 +23,12 @@ struct SelectiveScan final : Op {
   Param A_log, D, bias, B_const, C_const;
   State h;
   Scratch work, dBC, partial;
-  Index E, N, blocks, pieces;  // blocks of channels with sums of their own; sequences, or their segments, with sums of their own
-  bool cut = false;            // the GPU's kernels of selective_scan_gpu.hpp
+  Index rows, E, N;      // rows: sequences of u, the batch's or several of each
+  Index blocks, pieces;  // blocks of channels with sums of their own; sequences, or their segments, with sums of their own
+  bool cut = false;      // the GPU's kernels of selective_scan_gpu.hpp
 
   SelectiveScan(Net& net, const SelectiveScanInputs& i, const SelectiveScanOptions& o, Tensor starts_ = {})
-      : Op(net), u(in(i.u, save)), starts(starts_), E(i.u.last()), N(o.d_state) {
+      : Op(net), u(in(i.u, save)), starts(starts_), rows(i.u.B()), E(i.u.last()), N(o.d_state) {
     if (starts.id >= 0) in(starts, save);
     const Index groups = E / kLanes + E % kLanes;
     blocks = groups < kChannelBlocks ? groups : kChannelBlocks;
@@ -40,24 +41,24 @@ struct SelectiveScan final : Op {
     A_log = param("A_log", {E, N}, o.A_log_init, no_decay());
     D = param("D", {E}, init::constant(1), no_decay());
     bias = param(o.bias_name, {E}, o.bias_init, no_decay());
-    h = state(E * N);
+    h = state(rows / n.B * E * N);
     const bool training = n.mode == Mode::train;
-    if (training) boundary = keep(shaped({n.B, chunks(), E, N}));
-    pieces = n.B;
-    Index room = std::max(n.B * E * forward_work(N), training ? n.B * blocks * work_of_item(kLanes, N) : 0);
+    if (training) boundary = keep(shaped({rows, chunks(), E, N}));
+    pieces = rows;
+    Index room = std::max(rows * E * forward_work(N), training ? rows * blocks * work_of_item(kLanes, N) : 0);
 #if defined(SSM_SCAN_ON_REGISTERS)
     cut = n.mode != Mode::stream && N <= kMostStates && starts.id < 0;
     if (cut) {
-      const Cut c(n.B, n.T, E);
-      blocks = c.groups, pieces = n.B * c.segments, room = cut_scratch(c, n.B, E, N);
+      const Cut c(rows, n.T, E);
+      blocks = c.groups, pieces = rows * c.segments, room = cut_scratch(c, rows, E, N);
     }
 #endif
     work = scratch(room);
     if (training) {
-      dBC = scratch(2 * blocks * n.B * n.T * N);
+      dBC = scratch(2 * blocks * rows * n.T * N);
       partial = scratch(pieces * E * sums_of_channel(N));
     }
-    y = out(shaped({n.B, n.T, E}), drop);
+    y = out(shaped({rows, n.T, E}), drop);
   }
 
   Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
@@ -105,9 +106,9 @@ struct SelectiveScan final : Op {
   void scan(const Run& r, Real* carried) {
     const Inputs p = inputs();
 #if defined(SSM_SCAN_ON_REGISTERS)
-    if (cut) return with_kinds([&](auto kinds) { cut_forward(kinds, r, p, n.B, v(y)); });
+    if (cut) return with_kinds([&](auto kinds) { cut_forward(kinds, r, p, rows, v(y)); });
 #endif
-    with_kinds([&](auto kinds) { launch_lanes("ssm::selective_scan", r, n.B, E, Forward<kinds.B, kinds.C>{p, v(y), carried}); });
+    with_kinds([&](auto kinds) { launch_lanes("ssm::selective_scan", r, rows, E, Forward<kinds.B, kinds.C>{p, v(y), carried}); });
   }
 
   void backward(const Run& r) override {
@@ -116,19 +117,19 @@ struct SelectiveScan final : Op {
     o.du = g(u);
     if (raw.id >= 0) o.draw = g(raw);
     if (z.id >= 0) o.dz = g(z);
-    const Index rows = n.B * n.T * N;
+    const Index count = rows * n.T * N;
     o.dB = v(dBC);
-    o.dC = v(dBC) + blocks * rows;
+    o.dC = v(dBC) + blocks * count;
     o.partial = v(partial);
-    o.batch = n.B;
+    o.batch = rows;
     o.blocks = blocks;
     const Inputs p = inputs();
 #if defined(SSM_SCAN_ON_REGISTERS)
-    if (cut) with_kinds([&](auto kinds) { cut_backward(kinds, r, p, o, n.B); });
+    if (cut) with_kinds([&](auto kinds) { cut_backward(kinds, r, p, o, rows); });
 #endif
-    if (!cut) with_kinds([&](auto kinds) { launch("ssm::selective_scan_back", r, n.B * blocks, Backward<kinds.B, kinds.C>{p, o}); });
-    if (B.id >= 0) sum_blocks(r, o.dB, blocks, rows, g(B));
-    if (C.id >= 0) sum_blocks(r, o.dC, blocks, rows, g(C));
+    if (!cut) with_kinds([&](auto kinds) { launch("ssm::selective_scan_back", r, rows * blocks, Backward<kinds.B, kinds.C>{p, o}); });
+    if (B.id >= 0) sum_blocks(r, o.dB, blocks, count, g(B));
+    if (C.id >= 0) sum_blocks(r, o.dC, blocks, count, g(C));
     sum_batch(r, {d(A_log), d(D), d(bias), B.id < 0 ? d(B_const) : nullptr, C.id < 0 ? d(C_const) : nullptr});
   }
 
@@ -154,12 +155,12 @@ struct SelectiveScan final : Op {
   }
 
   Cost cost() const override {
-    const double places = static_cast<double>(n.B) * n.T, channels = places * E, all = channels * N, bytes = sizeof(Real);
-    const double rows = (raw.id >= 0) + (z.id >= 0) + 2.0, selective = (B.id >= 0) + (C.id >= 0);
+    const double places = static_cast<double>(rows) * n.T, channels = places * E, all = channels * N, bytes = sizeof(Real);
+    const double reads = (raw.id >= 0) + (z.id >= 0) + 2.0, selective = (B.id >= 0) + (C.id >= 0);
     const double saved = n.mode == Mode::train ? all / kChunk : 0;
     Cost c;
-    c.forward = {6 * all + 12 * channels, all + 3 * channels, bytes * (rows * channels + selective * places * N + saved)};
-    c.backward = {23 * all + 25 * channels, all + 4 * channels, bytes * (2 * rows * channels + 2 * selective * places * N + saved)};
+    c.forward = {6 * all + 12 * channels, all + 3 * channels, bytes * (reads * channels + selective * places * N + saved)};
+    c.backward = {23 * all + 25 * channels, all + 4 * channels, bytes * (2 * reads * channels + 2 * selective * places * N + saved)};
     return c;
   }
 };

@@ -2,13 +2,9 @@
 
 import numpy as np
 from hyena import implicit
+from mamba import selective
 from s4d import discrete
-from shared import Call, linear, long_conv, pair
-
-
-def taps(K, T: int):
-    """A kernel (H, n) cut or filled up to T taps."""
-    return np.pad(K, ((0, 0), (0, max(0, T - K.shape[1]))))[:, :T]
+from shared import Call, linear, long_conv, pair, taps
 
 
 def shift_kernel(c: Call):
@@ -29,6 +25,20 @@ def memory_kernel(c: Call, T: int):
     return 2 * np.einsum("hm,hm,hmt->ht", pair(c.p["kernel.C"][0]), B, powers).real
 
 
+def remember(c: Call, products):
+    """(B, T, H, m, m) through the memory of each head."""
+    B, T, H, m, _ = products.shape
+    if c.inner == "s6":
+        widths = [-(-H // 16), c.d_state, c.d_state]
+        kept = [[selective(c, products[..., i, j], widths) for j in range(m)] for i in range(m)]
+        return np.moveaxis(np.array(kept), (0, 1), (3, 4))
+    flat = products.reshape(B, T, -1)  # of head h: m * m in a row
+    kept = long_conv(np.repeat(memory_kernel(c, T), m * m, axis=0), flat)
+    if "D" in c.p:
+        kept += np.repeat(c.p["D"], m * m) * flat
+    return kept.reshape(products.shape)
+
+
 def forward(c: Call):
     B, T, D = c.x.shape
     m = c.head_dim
@@ -36,10 +46,6 @@ def forward(c: Call):
     if c.shift:
         k = long_conv(taps(shift_kernel(c), T), k) + c.p["ssm_k_D"] * k
     q, k, v = (a.reshape(B, T, D // m, m) for a in (q, k, v))
-    products = np.einsum("bthi,bthj->bthij", k, v).reshape(B, T, D * m)  # of head h: m * m in a row
-    K = np.repeat(memory_kernel(c, T), m * m, axis=0)
-    kept = long_conv(K, products)
-    if "D" in c.p:
-        kept += np.repeat(c.p["D"], m * m) * products
-    o = np.einsum("bthi,bthij->bthj", q, kept.reshape(B, T, D // m, m, m))
+    kept = remember(c, np.einsum("bthi,bthj->bthij", k, v))
+    o = np.einsum("bthi,bthij->bthj", q, kept)
     return linear(c, "output_linear", o.reshape(B, T, D))

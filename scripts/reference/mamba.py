@@ -1,10 +1,9 @@
 """Mamba: the recurrence of S6, one position after the other, or another layer in its place."""
 
 import numpy as np
-from h3 import taps
 from hyena import implicit
 from s4d import discrete
-from shared import Call, linear, long_conv, pair, short_conv, silu, softplus
+from shared import Call, linear, long_conv, pair, short_conv, silu, softplus, taps
 
 
 def invariant(c: Call, u):
@@ -19,29 +18,25 @@ def invariant(c: Call, u):
     return long_conv(K, u) + c.p["D"] * u
 
 
-def selective(c: Call, u):
-    B, T, _ = u.shape
-    is_complex = c.A_init == "complex"
-    N = c.d_state * (2 if is_complex else 1)  # numbers of B_t
-    rank = c.dt_rank or -(-c.x.shape[2] // 16)
-    widths = [rank * c.select_delta, N * c.select_B, N * c.select_C]
+def selective(c: Call, u, widths):
+    """S6 of u (B, T, E). widths: columns of u's projection for delta, B and C; 0 where that is a parameter."""
+    A = -np.exp(c.p["A_log"])
     if sum(widths):
         low, B_t, C_t = np.split(linear(c, "x_proj", u), np.cumsum(widths)[:-1], axis=-1)
-    bias = c.p["dt_proj.bias"]
-    delta = (
-        softplus(low @ c.p["dt_proj.weight"].T + bias) if c.select_delta else np.broadcast_to(softplus(bias), u.shape)
-    )
-    into = B_t[:, :, None, :] if c.select_B else np.broadcast_to(c.p["B"], (B, T, *c.p["B"].shape))
-    out = C_t[:, :, None, :] if c.select_C else np.broadcast_to(c.p["C"], (B, T, *c.p["C"].shape))
-    A = -np.exp(c.p["A_log"])
-    if is_complex:
+    raw = low @ c.p["dt_proj.weight"].T if widths[0] else np.zeros(u.shape)
+    delta = softplus(raw + c.p["dt_proj.bias"])
+    into = B_t[:, :, None, :] if widths[1] else np.broadcast_to(c.p["B"], (*u.shape[:2], *c.p["B"].shape))
+    out = C_t[:, :, None, :] if widths[2] else np.broadcast_to(c.p["C"], (*u.shape[:2], *c.p["C"].shape))
+    scale = 1
+    if "A_imag" in c.p:
         A = A + 1j * c.p["A_imag"]
-        into, out = (pair(v.reshape(*v.shape[:3], c.d_state, 2)) for v in (into, out))
-    h = np.zeros((B, *A.shape), A.dtype)
+        into, out = (pair(v.reshape(*v.shape[:3], -1, 2)) for v in (into, out))
+        scale = 2
+    h = np.zeros((len(u), *A.shape), A.dtype)
     y = np.empty_like(u)
-    for t in range(T):
+    for t in range(u.shape[1]):
         h = np.exp(delta[:, t, :, None] * A) * h + (delta[:, t] * u[:, t])[..., None] * into[:, t]
-        y[:, t] = (2 if is_complex else 1) * (h * out[:, t]).sum(-1).real + c.p["D"] * u[:, t]
+        y[:, t] = scale * (h * out[:, t]).sum(-1).real + c.p["D"] * u[:, t]
     return y
 
 
@@ -49,5 +44,10 @@ def forward(c: Call):
     E = c.expand * c.x.shape[2]
     inner = linear(c, "in_proj", c.x)
     u = silu(short_conv(c, "conv1d", inner[..., :E]) if c.conv else inner[..., :E])
-    y = selective(c, u) if c.inner == "s6" else invariant(c, u)
+    if c.inner == "s6":
+        rank = c.dt_rank or -(-c.x.shape[2] // 16)
+        N = c.d_state * (2 if c.A_init == "complex" else 1)  # numbers of B_t
+        y = selective(c, u, [rank * c.select_delta, N * c.select_B, N * c.select_C])
+    else:
+        y = invariant(c, u)
     return linear(c, "out_proj", y * silu(inner[..., E:]) if c.gate else y)

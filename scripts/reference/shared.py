@@ -25,6 +25,12 @@ class Call:
             raise AttributeError(name) from e
 
 
+def usual(_name: str, shape, rng):
+    """Random parameters: matrices that keep the size of what they multiply, vectors of half of one."""
+    scale = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.5
+    return scale * rng.standard_normal(shape)
+
+
 def sigmoid(x):
     return 0.5 * (1 + np.tanh(0.5 * x))
 
@@ -74,6 +80,11 @@ def short_conv(c: Call, name: str, x):
     padded = np.pad(x, ((0, 0), (w.shape[1] - 1, 0), (0, 0)))
     y = sum(padded[:, k : k + x.shape[1]] * w[:, k] for k in range(w.shape[1]))
     return y + c.p[name + ".bias"] if name + ".bias" in c.p else y
+
+
+def taps(K, T: int):
+    """A kernel (H, n) cut or filled up to T taps."""
+    return np.pad(K, ((0, 0), (0, max(0, T - K.shape[1]))))[:, :T]
 
 
 def long_conv(K, u):
