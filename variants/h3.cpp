@@ -8,7 +8,8 @@
 // Streaming carries N inputs of k, and the diagonal states of all products; with long kernels, inner = longconv or hyena, l_max inputs instead.
 // inner = hyena has filter_fn.* as in Hyena, whose bias stands for D.
 // inner = s6 has Mamba's selective scan instead (selective_layer.hpp): of all heads of one (i,j), with delta, B and C from their products
-// s_{i,j} alone, N real states a product, A = -(1..N) at the start, delta of rank H/16. It is a scan whatever the view.
+// s_{i,j} alone, N real states a product, A = -(1..N) at the start, delta of rank H/16. It is a scan whatever the view; init and disc are the
+// diagonal system's.
 #include <algorithm>
 #include <cmath>
 
