@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <stdexcept>
 
 #include "ops/complex_selective_scan.hpp"
 #include "ops/gaps.hpp"
@@ -14,7 +15,7 @@ namespace ssm {
 namespace {
 
 Init step_init(double dt_min, double dt_max) {
-  const double low = std::log(std::min(dt_min, dt_max)), high = std::log(dt_max);
+  const double low = std::log(dt_min), high = std::log(dt_max);
   return [=](const Draw& draw, Index i) {
     const double dt = std::max(std::exp(draw.uniform(i, low, high)), 1e-4);
     return dt + std::log(-std::expm1(-dt));  // softplus^-1
@@ -31,6 +32,8 @@ Index numbers(const SelectiveOptions& o) { return o.complex ? 2 * o.d_state : o.
 }  // namespace
 
 Tensor selective_layer(Net& n, Tensor u, Tensor z, const SelectiveOptions& o, Tensor gaps, Tensor starts) {
+  if ((gaps.id >= 0 || starts.id >= 0) && u.B() != n.B)
+    throw std::logic_error("selective_layer: gaps and starts are those of the batch's sequences");
   SelectiveScanInputs in;
   in.u = u, in.z = z;
   std::vector<Index> sizes;

@@ -1,4 +1,5 @@
-// sine_cosine.hpp - sine and cosine of one angle together; branch-free on the host, so that loops become SIMD.
+// sine_cosine.hpp - sine and cosine of one angle together; branch-free on the host, so that loops become SIMD. Beyond the ranges below host and device
+// part, and a host's values may leave [-1, 1].
 #pragma once
 #include <cmath>
 
@@ -19,7 +20,7 @@ SSM_FN SineCosine<R> turned(R s, R c, R quarter) {
   return {size == 2 ? -sine : back, size == 2 ? -cosine : down};
 }
 
-// Absolute error 2e-16 for |x| < 1e5: x = k pi/2 + r, series in r, and the quarter k modulo 4.
+// Absolute error 3e-16 for |x| < 1e5: x = k pi/2 + r, series in r, and the quarter k modulo 4.
 SSM_FN SineCosine<double> sine_cosine(double x) {
 #if SSM_DEVICE_CODE
   return {::sin(x), ::cos(x)};

@@ -1,5 +1,6 @@
 // test_dplr_scan.cpp - the two columns of a correction of rank 2: HiPPO matrices stepped as dense ones, every gradient, and columns that add
 // nothing to a single one.
+#include <algorithm>
 #include <cmath>
 #include <complex>
 

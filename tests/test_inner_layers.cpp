@@ -1,10 +1,11 @@
 // What the matrix of test_variants cannot reach, since it moves one knob alone: running statistics that training has moved inside cnn,
-// and S6 inside H3 with several products a head.
+// S6 inside H3 with several products a head, and Mamba's block with two knobs at once.
 #include <cmath>
 
 #include "check.hpp"
 #include "mixer_cases.hpp"
 #include "op_check.hpp"
+#include "open_task.hpp"
 
 namespace ssm {
 namespace {
@@ -56,6 +57,36 @@ TEST(InnerScan, SeveralProductsAHead) {
     static_cast<ProbeSpec&>(c) = mixer_spec("h3", knobs, {2, 5, 4});
     check_op(c);
   }
+}
+
+TEST(InnerScan, MambaWithTwoKnobs) {
+  const std::vector<std::map<std::string, std::string>> pairs = {
+      {{"A_init", "complex"}, {"select_B", "false"}},
+      {{"A_init", "complex"}, {"select_C", "false"}},
+      {{"A_init", "complex"}, {"select_delta", "false"}},
+      {{"inner", "s4d"}, {"gate", "false"}},
+      {{"inner", "hyena"}, {"gate", "false"}},
+      {{"inner", "s4d_real"}, {"d_state", "3"}},
+  };
+  for (std::map<std::string, std::string> knobs : pairs) {
+    knobs.try_emplace("d_state", "2");
+    const CheckReport r = self_check("mamba", {{"mamba", knobs}}, test_device().exec(), 3, 35, 5);
+    EXPECT_TRUE(r.passed && r.streamed) << r.text;
+    OpCase c;
+    static_cast<ProbeSpec&>(c) = mixer_spec("mamba", {{"mamba", knobs}}, {2, 5, 3});
+    check_op(c);
+  }
+}
+
+TEST(InnerScan, WhoTakesAnOddState) {
+  const auto message = [](const char* variant, const char* inner) {
+    return bad_input([&] {
+      Probe(test_device().exec(), mixer_spec(variant, {{variant, {{"inner", inner}, {"d_state", "3"}}}}, {1, 4, 4}));
+    });
+  };
+  EXPECT_NE(message("mamba", "s4d").find("mamba.d_state is 3"), std::string::npos);
+  EXPECT_NE(message("h3", "s4d").find("h3.d_state is 3"), std::string::npos);
+  EXPECT_EQ(message("mamba", "s4d_real") + message("h3", "hyena") + message("h3", "longconv") + message("h3", "s6"), "");
 }
 
 }  // namespace

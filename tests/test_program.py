@@ -67,6 +67,10 @@ class BadKeys(Case):
             ([*small, "--s4d.d_state", "7"], ["s4d.d_state = 7", "even"]),
             ([*small, "--model.reset_token", "99"], ["model.reset_token = 99", "tokens of this task are 0 to"]),
             ([*small, "--variant", "hyena", "--model.reset_token", "1"], ["hyena", "one kernel for a whole row"]),
+            (
+                [*small, "--variant", "mamba", "--mamba.inner", "hyena", "--model.reset_token", "1"],
+                ["mamba.inner = hyena", "one kernel for a whole row", "allowed are s6"],
+            ),
             ([*small, "--model.frontend", "patch:4"], ["model.frontend = 'patch:4'", "real-valued"]),
             (
                 [*listops, "--listops.min_length", "900", "--listops.max_length", "800"],

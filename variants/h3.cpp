@@ -8,7 +8,7 @@
 // Streaming carries N inputs of k, and the diagonal states of all products; with long kernels, inner = longconv or hyena, l_max inputs instead.
 // inner = hyena has filter_fn.* as in Hyena, whose bias stands for D.
 // inner = s6 has Mamba's selective scan instead (selective_layer.hpp): of all heads of one (i,j), with delta, B and C from their products
-// s_{i,j} alone, N real states a product, A = -(1..N) at the start, delta of rank H/16. It is a scan whatever the view; init and disc are the
+// s_{i,j} alone, N real states a product, A = -(1..N) at the start, delta of rank H/16 rounded up. It is a scan whatever the view; init and disc are the
 // diagonal system's.
 #include <algorithm>
 #include <cmath>
@@ -41,11 +41,15 @@ struct H3 final : Variant {
               "350M LM perplexity: S4 10.30, Hyena 10.24, S6 8.95");
     k("init", init, {"lin", "inv", "legs"}).note("initial A of the diagonal system");
     k("disc", disc, {"bilinear", "zoh"}).note("its discretisation");
-    k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step");
-    k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step");
+    k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step of s4d and s6");
+    k("dt_max", dt_max, {0.1}).range(1e-6, 10).note("largest initial step of s4d and s6");
     k.view("view", view, {"conv", "direct", "library", "scan"});
   }
   Block block() const override { return {"layer", "pre", 4}; }
+  Answer takes_gaps() const override {
+    return inner == "s6" ? Answer::no("h3.inner = s6 has a step a position, but the shift before it takes positions as even")
+                         : Variant::takes_gaps();
+  }
 
   SsmOptions options() const {
     SsmOptions o;

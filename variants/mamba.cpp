@@ -37,10 +37,13 @@ struct Mamba final : Variant, KeepsApart {
   void knobs(Knobs& k) override {
     k("d_state", d_state, {1, 2, 4, 8, 16, 64})
         .range(1, 1024)
-        .note("states N per channel, complex ones where A_init is", "350M LM perplexity, N 1 to 16: 9.73 9.40 9.09 8.84 8.71");
+        .note("states N per channel, complex ones where A_init is; N/2 pairs with inner = s4d",
+              "350M LM perplexity, N 1 to 16: 9.73 9.40 9.09 8.84 8.71");
     k("expand", expand, {1, 2, 4}).range(1, 16).note("inner width E over D");
     k("d_conv", d_conv, {2, 3, 4}).range(1, 16).note("width of the causal convolution");
-    k("dt_rank", dt_rank, {0, 1, 2, 4, 8}).range(0, 65536).note("rank of the projection to delta, 0: D/16", "rank 1 8.97, 4 8.91, 64 8.71");
+    k("dt_rank", dt_rank, {0, 1, 2, 4, 8})
+        .range(0, 65536)
+        .note("rank of the projection to delta, 0: D/16 rounded up", "rank 1 8.97, 4 8.91, 64 8.71");
     k("gate", gate).note("the output is multiplied by silu(z)");
     k("conv", conv).note("the causal convolution before the scan");
     k("select_delta", select_delta).note("delta depends on the input", "none 10.93, only delta 9.81, all 8.71");
@@ -49,8 +52,9 @@ struct Mamba final : Variant, KeepsApart {
     k("A_init", A_init, {"real", "half", "random", "complex"})
         .note("A at the start: -(n+1), -1/2, -exp(normal), -1/2 + n i", "8.71, 8.85, 8.71, 9.16");
     k("inner", inner, {"s6", "s4d", "s4d_real", "hyena"})
-        .note("the layer within the block; of the others select_*, dt_rank, dt_scale and A_init say nothing", "8.69, 10.54, 10.56, 10.75");
-    k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step");
+        .note("the layer within the block; select_*, dt_rank, dt_scale and A_init are s6's alone, hyena has neither d_state nor steps",
+              "8.69, 10.54, 10.56, 10.75");
+    k("dt_min", dt_min, {1e-4, 1e-3}).range(1e-6, 10).note("smallest initial step, of s6 at least 1e-4");
     k("dt_max", dt_max, {0.1, 1}).range(1e-6, 10).note("largest initial step");
     k("dt_scale", dt_scale, {0.1, 1}).range(1e-3, 100).note("scale of the initial projection to delta");
   }

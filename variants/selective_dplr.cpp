@@ -1,7 +1,7 @@
 // selective_dplr.cpp - heads of diagonal-plus-low-rank state spaces with a gate on the state and a step from the mean input. No public
 // reference exists: this file is the definition.
 //
-//   Delta_r = softplus(w_r . mean_t(x) + b_r)     g_t = sigmoid(W_g x_t + b_g)     A_r = diag(lambda_r) - sum P_r P_r^H
+//   Delta_r = softplus(w_r . mean_t(x) + b_r)     g_t = sigmoid(W_g x_t + b_g)     A_r = diag(lambda_r) - sum_k P_{r,k} P_{r,k}^H
 //   h_t = Abar_r (g_t h_{t-1}) + Bbar u_t (bilinear)     y_t = 2 Re C h_t + D u_t     out = GLU(Linear(GELU(y)))
 //
 // x, y (B,T,D); head r owns D/R channels and one A; per channel M = d_state/2 complex modes. A_real, A_imag (R,M)  P (R,M,2), of rank 2

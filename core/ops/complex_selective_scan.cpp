@@ -25,10 +25,11 @@ struct ComplexSelectiveScan final : Op {
   Param A_log, A_imag, D, bias, B_const, C_const;
   State h;
   Scratch work, dBC, partial;
-  Index E, N, rows, blocks;  // rows: numbers of N modes; blocks of channels with sums of their own
+  Index rows, E, N, wide,
+      blocks;  // rows: sequences of u, the batch's or several of each; wide = 2N; blocks of channels with sums of their own
 
   ComplexSelectiveScan(Net& net, const SelectiveScanInputs& i, const ComplexScanOptions& o, Tensor starts_)
-      : Op(net), u(in(i.u, save)), starts(starts_), E(i.u.last()), N(o.d_state), rows(2 * N) {
+      : Op(net), u(in(i.u, save)), starts(starts_), rows(i.u.B()), E(i.u.last()), N(o.d_state), wide(2 * N) {
     if (starts.id >= 0) in(starts, save);
     blocks = std::min(E / kLanes + E % kLanes, kChannelBlocks);
     if (i.raw.id >= 0) raw = in(i.raw, save);
@@ -40,15 +41,15 @@ struct ComplexSelectiveScan final : Op {
     A_imag = param("A_imag", {E, N}, o.A_imag_init, no_decay());
     D = param("D", {E}, init::constant(1), no_decay());
     bias = param(o.bias_name, {E}, o.bias_init, no_decay());
-    h = state(E * rows);
+    h = state(rows / n.B * E * wide);
     const bool training = n.mode == Mode::train;
-    work = scratch(std::max(n.B * E * forward_work(N), training ? n.B * blocks * work_of_item(kLanes, N) : 0));
+    work = scratch(std::max(rows * E * forward_work(N), training ? rows * blocks * work_of_item(kLanes, N) : 0));
     if (training) {
-      boundary = keep(shaped({n.B, chunks(), E, rows}));
-      dBC = scratch(2 * blocks * n.B * n.T * rows);
-      partial = scratch(n.B * E * sums_of_channel(rows));
+      boundary = keep(shaped({rows, chunks(), E, wide}));
+      dBC = scratch(2 * blocks * rows * n.T * wide);
+      partial = scratch(rows * E * sums_of_channel(wide));
     }
-    y = out(shaped({n.B, n.T, E}), drop);
+    y = out(shaped({rows, n.T, E}), drop);
   }
 
   Index chunks() const { return (n.T + kChunk - 1) / kChunk; }
@@ -71,10 +72,10 @@ struct ComplexSelectiveScan final : Op {
     p.starts = starts.id < 0 ? nullptr : v(starts);
     return p;
   }
-  void scan(const Run& r, Real* carried) { launch_lanes("ssm::complex_selective_scan", r, n.B, E, Forward{inputs(), v(y), carried}); }
+  void scan(const Run& r, Real* carried) { launch_lanes("ssm::complex_selective_scan", r, rows, E, Forward{inputs(), v(y), carried}); }
 
   void backward(const Run& r) override {
-    const Index count = n.B * n.T * rows;
+    const Index count = rows * n.T * wide;
     Outputs o{};
     o.dy = d(y);
     o.du = g(u);
@@ -82,9 +83,9 @@ struct ComplexSelectiveScan final : Op {
     o.dB = v(dBC);
     o.dC = v(dBC) + blocks * count;
     o.partial = v(partial);
-    o.batch = n.B;
+    o.batch = rows;
     o.blocks = blocks;
-    launch("ssm::complex_selective_scan_back", r, n.B * blocks, Backward{inputs(), o});
+    launch("ssm::complex_selective_scan_back", r, rows * blocks, Backward{inputs(), o});
     if (B.id >= 0) sum_blocks(r, o.dB, blocks, count, g(B));
     if (C.id >= 0) sum_blocks(r, o.dC, blocks, count, g(C));
     sum_batch(r, {d(A_log), d(A_imag), d(D), d(bias), B.id < 0 ? d(B_const) : nullptr, C.id < 0 ? d(C_const) : nullptr});
@@ -94,7 +95,7 @@ struct ComplexSelectiveScan final : Op {
     Real *A_log, *A_imag, *D, *bias, *B, *C;
   };
   void sum_batch(const Run& r, const ParamGrads& to) {
-    const Index batch = n.B, channels = E, width = rows, count = sums_of_channel(rows);
+    const Index batch = rows, channels = E, width = wide, count = sums_of_channel(wide);
     const Real* from = v(partial);
     launch(
         "ssm::complex_selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {
@@ -112,7 +113,7 @@ struct ComplexSelectiveScan final : Op {
   }
 
   Cost cost() const override {
-    const double places = static_cast<double>(n.B) * n.T, channels = places * E, modes = channels * N, numbers = places * rows;
+    const double places = static_cast<double>(rows) * n.T, channels = places * E, modes = channels * N, numbers = places * wide;
     const double sequences = (raw.id >= 0) + 2.0, selective = (B.id >= 0) + (C.id >= 0), bytes = sizeof(Real);
     const double saved = n.mode == Mode::train ? 2 * modes / kChunk : 0;
     Cost c;

@@ -3,6 +3,7 @@
 // One position costs O(M) a channel (variants.md 4.5). forward() saves h once per kChunk positions; backward() walks the chunks from the end,
 // runs each again, then back through it. Gradients of steps and gates sum over the channels of a head, those of parameters over the batch:
 // every group of lanes owns its partial sums, and one ordered pass adds them up.
+#include <algorithm>
 #include <cmath>
 
 #include "error.hpp"
@@ -31,6 +32,7 @@ struct DplrScan final : Op {
         M(static_cast<Index>(o.lambda.size())),
         R(o.heads),
         rank(std::max<Index>(o.rank, 1)) {
+    if (o.rank < 0 || o.rank > 2) throw BadInput("rank = " + std::to_string(o.rank) + "; allowed are 0, 1 and 2");
     const Index all = u.D();
     if (R < 1 || all % R) throw BadInput("heads = " + std::to_string(R) + " must divide the " + std::to_string(all) + " channels");
     width = all / R;

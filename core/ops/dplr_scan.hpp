@@ -3,7 +3,7 @@
 //
 //   x~_t = g_t h_{t-1}     h_t = Abar_t x~_t + Bbar_t u_t     y_t = 2 Re sum_m C_m h_t,m + D u_t
 //
-// per channel, M complex modes; Abar_t, Bbar_t the bilinear discretisation of A = diag(lambda) - sum_r P_r P_r^H with the step Delta_t of the head.
+// per channel, M complex modes; Abar_t, Bbar_t the bilinear discretisation of A = diag(lambda) - sum_k P_k P_k^H with the step Delta_t of the head.
 #pragma once
 #include <complex>
 #include <string>

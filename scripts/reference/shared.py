@@ -6,6 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 
+class Missing(AttributeError, KeyError):
+    """A knob or a parameter that the program does not have."""
+
+    def __str__(self):
+        return str(self.args[0])
+
+
+class Parameters(dict):
+    def __missing__(self, name):
+        raise Missing(name)
+
+
 @dataclass
 class Call:
     """One mixer on one batch: p holds its parameters by the names that `ssmbench describe` prints."""
@@ -18,11 +30,14 @@ class Call:
     layer: int = 0
     depth: int = 1
 
+    def __post_init__(self):
+        self.p = Parameters(self.p)
+
     def __getattr__(self, name):  # a knob reads like a member
-        try:
-            return self.__dict__["knobs"][name]
-        except KeyError as e:
-            raise AttributeError(name) from e
+        knobs = self.__dict__.get("knobs", {})
+        if name not in knobs:
+            raise Missing(name)
+        return knobs[name]
 
 
 def usual(_name: str, shape, rng):
