@@ -16,7 +16,7 @@
 namespace ssm {
 namespace complex_selective_scan_op {
 
-using selective_scan_op::kChannelBlocks;
+using selective_scan_op::channel_blocks;
 using selective_scan_op::sum_blocks;
 using selective_scan_op::sum_of_pieces;
 
@@ -31,7 +31,7 @@ struct ComplexSelectiveScan final : Op {
   ComplexSelectiveScan(Net& net, const SelectiveScanInputs& i, const ComplexScanOptions& o, Tensor starts_)
       : Op(net), u(in(i.u, save)), starts(starts_), rows(i.u.B()), E(i.u.last()), N(o.d_state), wide(2 * N) {
     if (starts.id >= 0) in(starts, save);
-    blocks = std::min(E / kLanes + E % kLanes, kChannelBlocks);
+    blocks = channel_blocks(rows, E);
     if (i.raw.id >= 0) raw = in(i.raw, save);
     if (i.B.id >= 0) B = in(i.B, save);
     else B_const = param("B", {E, N, 2}, o.B_init);

@@ -72,6 +72,7 @@ struct DenseScan final : Op {
     parts = scratch(gemm_sum_scratch(p, p, std::max<Index>(T - 1, 1), B));
   }
   const char* name() const override { return "dense_scan"; }
+  std::string slow_because() const override { return kOnHost ? "" : "a dense transition: one block walks each sequence"; }
 
   void walk(const Run& r, Real* state_) {
     const Real* from = v(A);

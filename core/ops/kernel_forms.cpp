@@ -88,6 +88,7 @@ struct Transfer final : Form {
     if (n.mode == Mode::train) back = scratch(H * taps);
   }
   const char* name() const override { return "transfer_kernel"; }
+  std::string slow_because() const override { return kOnHost ? "" : "a recursion over taps: one thread walks each channel's kernel"; }
 
   void forward(const Run& r) override {
     const Real *up = v(b), *down = v(a);

@@ -30,8 +30,7 @@ struct SelectiveScan final : Op {
   SelectiveScan(Net& net, const SelectiveScanInputs& i, const SelectiveScanOptions& o, Tensor starts_ = {})
       : Op(net), u(in(i.u, save)), starts(starts_), rows(i.u.B()), E(i.u.last()), N(o.d_state) {
     if (starts.id >= 0) in(starts, save);
-    const Index groups = E / kLanes + E % kLanes;
-    blocks = groups < kChannelBlocks ? groups : kChannelBlocks;
+    blocks = channel_blocks(rows, E);
     if (i.raw.id >= 0) raw = in(i.raw, save);
     if (i.B.id >= 0) B = in(i.B, save);
     else B_const = param("B", {E, N}, o.B_init);

@@ -1,5 +1,7 @@
 // selective_scan_kernels.hpp - the two kernels of selective_scan.cpp: W channels at a time, lanes fastest, time in order.
 #pragma once
+#include <algorithm>
+
 #include "launch.hpp"
 #include "lib/each.hpp"
 #include "math.hpp"
@@ -20,8 +22,11 @@ SSM_FN Index work_of_item(Index W, Index N) { return W * (7 * N + 3 + kChunk * (
 // Sums over time that one sequence leaves per channel: dA_log, dD, dbias, and dB, dC where they are parameters.
 SSM_FN Index sums_of_channel(Index N) { return 3 * N + 2; }
 
-// Channel blocks that own partial sums of dB and dC.
-constexpr Index kChannelBlocks = kOnHost ? 8 : 32;
+// Channel blocks that own partial sums of dB and dC; fewer where the sequences alone fill a GPU.
+inline Index channel_blocks(Index sequences, Index E) {
+  const Index groups = E / kLanes + E % kLanes, most = kOnHost ? 8 : std::clamp<Index>(4096 / sequences, 1, 32);
+  return std::min(groups, most);
+}
 
 // to(i) = sum over blocks, in order.
 struct SumBlocks {
