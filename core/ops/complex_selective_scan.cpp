@@ -101,8 +101,10 @@ struct ComplexSelectiveScan final : Op {
         "ssm::complex_selective_scan_params", r, channels * count, KOKKOS_LAMBDA(const Index i) {
           const Index e = i / count, k = i - e * count, of_B = k - width - 2, of_C = of_B - width;
           const Real sum = sum_of_pieces(from, batch, channels, count, e, k);
-          if (k < width) (k % 2 ? to.A_imag : to.A_log)[(e * width + k) / 2] += sum;
-          else if (k == width) to.D[e] += sum;
+          if (k < width) {
+            Real* part = k % 2 ? to.A_imag : to.A_log;
+            part[(e * width + k) / 2] += sum;
+          } else if (k == width) to.D[e] += sum;
           else if (k == width + 1) to.bias[e] += sum;
           else if (of_C < 0) {
             if (to.B) to.B[e * width + of_B] += sum;
