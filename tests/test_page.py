@@ -33,7 +33,7 @@ document.body.dataset.seen = JSON.stringify(seen);
 </script>"""
 
 
-@unittest.skipUnless(CHROMIUM, "chromium is not installed")
+@unittest.skipUnless(CHROMIUM, "chromium is not installed: scripts/bootstrap --browser does")
 class Page(Case):
     def browse(self, page: Path, width: int) -> dict:
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
@@ -67,6 +67,6 @@ class Page(Case):
 
 if __name__ == "__main__":
     if not CHROMIUM:
-        print("chromium is not installed")
+        print("chromium is not installed: scripts/bootstrap --browser does")
         sys.exit(77)  # skipped, for ctest
     unittest.main()
