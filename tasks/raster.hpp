@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <map>
+#include <utility>
 #include <vector>
 
 namespace ssm {
@@ -57,30 +59,53 @@ inline void draw_line(Raster& to, int x0, int y0, int x1, int y1, int width) {
   }
 }
 
-// Lanczos (a = 3) reduction to w x h: horizontally, then vertically, rounded to 8 bits after each pass.
-inline Raster lanczos(const Raster& from, int w, int h) {
+// What one output of a Lanczos (a = 3) reduction sums up: inputs from `first` on.
+struct LanczosTaps {
+  int first;
+  std::vector<double> weights;
+};
+inline std::vector<LanczosTaps> lanczos_taps(int from, int to) {
   const auto kernel = [](double x) {
     constexpr double pi = 3.141592653589793238463;
     x = std::abs(x);
     if (x < 1e-12) return 1.0;
     return x < 3 ? 3 * std::sin(pi * x) * std::sin(pi * x / 3) / (pi * pi * x * x) : 0.0;
   };
-  const auto pass = [&](const Raster& in, int out_size, bool horizontal) {
-    const int in_size = horizontal ? in.width : in.height, lines = horizontal ? in.height : in.width;
+  const double scale = static_cast<double>(from) / to, stretch = std::max(scale, 1.0);
+  std::vector<LanczosTaps> out;
+  for (int o = 0; o < to; ++o) {
+    const double centre = (o + .5) * scale;
+    const int first = std::max(0, static_cast<int>(std::floor(centre - 3 * stretch + .5)));
+    const int last = std::min(from, static_cast<int>(std::floor(centre + 3 * stretch + .5)));
+    out.push_back({first, {}});
+    double sum = 0;
+    for (int i = first; i < last; ++i) out.back().weights.push_back(kernel((i - centre + .5) / stretch)), sum += out.back().weights.back();
+    for (double& weight : out.back().weights) weight /= sum;
+  }
+  return out;
+}
+
+// Lanczos reduction to w x h: horizontally, then vertically, rounded to 8 bits after each pass. What is black all around is passed over.
+inline Raster lanczos(const Raster& from, int w, int h) {
+  struct Span {
+    int begin = 1 << 30, end = 0;
+    void hold(int i) { begin = std::min(begin, i), end = std::max(end, i + 1); }
+  };
+  const auto pass = [](const Raster& in, int out_size, bool horizontal) {
+    static thread_local std::map<std::pair<int, int>, std::vector<LanczosTaps>> known;
+    std::vector<LanczosTaps>& taps = known[{horizontal ? in.width : in.height, out_size}];
+    if (taps.empty()) taps = lanczos_taps(horizontal ? in.width : in.height, out_size);
+    Span along, across;  // where the image is not black, in the direction of the sums and in the other
+    for (int y = 0; y < in.height; ++y)
+      for (int x = 0; x < in.width; ++x)
+        if (in(x, y)) along.hold(horizontal ? x : y), across.hold(horizontal ? y : x);
     Raster out(horizontal ? out_size : in.width, horizontal ? in.height : out_size);
-    const double scale = static_cast<double>(in_size) / out_size, stretch = std::max(scale, 1.0);
-    std::vector<double> weights;
     for (int o = 0; o < out_size; ++o) {
-      const double centre = (o + .5) * scale;
-      const int first = std::max(0, static_cast<int>(std::floor(centre - 3 * stretch + .5)));
-      const int last = std::min(in_size, static_cast<int>(std::floor(centre + 3 * stretch + .5)));
-      weights.clear();
-      double sum = 0;
-      for (int i = first; i < last; ++i) weights.push_back(kernel((i - centre + .5) / stretch)), sum += weights.back();
-      for (double& weight : weights) weight /= sum;
-      for (int l = 0; l < lines; ++l) {
+      const auto& [first, weights] = taps[static_cast<std::size_t>(o)];
+      const int begin = std::max(first, along.begin), end = std::min(first + static_cast<int>(weights.size()), along.end);
+      for (int l = across.begin; l < across.end; ++l) {
         double value = .5;
-        for (int i = first; i < last; ++i) value += weights[static_cast<std::size_t>(i - first)] * (horizontal ? in(i, l) : in(l, i));
+        for (int i = begin; i < end; ++i) value += weights[static_cast<std::size_t>(i - first)] * (horizontal ? in(i, l) : in(l, i));
         (horizontal ? out(o, l) : out(l, o)) = static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0));
       }
     }
