@@ -37,7 +37,7 @@ class BandNoise {
   // E y_t^2 by the Dirichlet kernel.
   static double mean_square(int length, double cutoff, int t) {
     if (t == 0) return 0;
-    const double K = kept(length, cutoff), x = 2 * pi * t / (2 * ((length + 1) / 2));
+    const double K = kept(length, cutoff), x = 2 * pi * t / (2 * half(length));
     return 2 * rms * rms * (1 - (std::sin((K + .5) * x) / std::sin(x / 2) - 1) / (2 * K));
   }
 
@@ -46,7 +46,8 @@ class BandNoise {
   int n_ = 0, kept_ = 0, length_ = 0;
   std::vector<std::complex<double>> roots_;
 
-  static int kept(int length, double cutoff) { return std::max(1, static_cast<int>(cutoff * ((length + 1) / 2))); }
+  static int half(int length) { return (length + 1) / 2; }
+  static int kept(int length, double cutoff) { return std::max(1, static_cast<int>(cutoff * half(length))); }
 
   // out_t = sum_k in_{k stride} e^{2 pi i k t / n}, by the smallest prime factor of n.
   void transform(const std::complex<double>* in, std::complex<double>* out, int n, int stride) const {

@@ -143,9 +143,10 @@ struct MadRecallTask : RecipeTask<MadRecallTask> {
  private:
   // Pair i repeats a key unless it is noise or none of the i pairs before it had that key.
   double recalls() const {
+    const int pairs = length / 2;
     double sum = 0;
-    for (int i = 0; i < length / 2; ++i) sum += (1 - noise) * (1 - std::pow(1 - (1 - noise) / keys(), i));
-    return sum / (length / 2);
+    for (int i = 0; i < pairs; ++i) sum += (1 - noise) * (1 - std::pow(1 - (1 - noise) / keys(), i));
+    return sum / pairs;
   }
 };
 

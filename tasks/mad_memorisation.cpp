@@ -47,7 +47,8 @@ struct MadMemorisation final : RecipeTask<MadMemorisation> {
   }
   void check() override {
     if (length % 2) refuse("length", std::to_string(length), "it must be even");
-    need_contents("length", length, length / 2 * std::log2(vocabulary / 2));
+    const int pairs = length / 2, keys = vocabulary / 2;
+    need_contents("length", length, pairs * std::log2(keys));
     constexpr std::uint64_t seed_of_mad = 12345;
     Rng rng(seed_of_mad, hash_name("mad_memorisation/map"), 0);
     map.resize(at(vocabulary / 2));
@@ -70,9 +71,10 @@ struct MadMemorisation final : RecipeTask<MadMemorisation> {
   Layout layout() const { return {.length = length, .positions = true}; }
 
   std::vector<Statistic> statistics() const override {
+    const int keys = vocabulary / 2;
     return {{"oracle: knows the map", 1, 0,
              [this](const Example& e) { return token_accuracy(e, [&](std::size_t t) { return map[at(e.tokens[t - 1] - 1)]; }); }},
-            {"key", (vocabulary / 2 + 1) / 2., 0, [](const Example& e) { return double(e.tokens[0]); }}};
+            {"key", (keys + 1) / 2., 0, [](const Example& e) { return double(e.tokens[0]); }}};
   }
 
   std::string show(const Example& e) const override {

@@ -111,7 +111,8 @@ struct ModularArithmetic final : RecipeTask<ModularArithmetic> {
   void check() override {
     if (min_length > length) refuse("min_length", std::to_string(min_length), "above length = " + std::to_string(length));
     if (!brackets && length % 2 == 0 && min_length == length) refuse("length", std::to_string(length), "without brackets it is odd");
-    need_contents("length", length, (length + 1) / 2 * std::log2(modulus));
+    const int numbers = (length + 1) / 2;
+    need_contents("length", length, numbers * std::log2(modulus));
   }
 
   TaskInfo info() const override {

@@ -39,10 +39,9 @@ bool read_row(const std::string& bytes, std::size_t& at, std::vector<std::string
     const char c = bytes[at];
     if (quoted && c == '"' && at + 1 < bytes.size() && bytes[at + 1] == '"') fields.back() += '"', ++at;
     else if (c == '"') quoted = !quoted;
-    else if (quoted) fields.back() += c;
-    else if (c == ',') fields.emplace_back();
-    else if (c == '\n') return ++at, true;
-    else if (c != '\r') fields.back() += c;
+    else if (!quoted && c == ',') fields.emplace_back();
+    else if (!quoted && c == '\n') return ++at, true;
+    else if (quoted || c != '\r') fields.back() += c;
     if (quoted && at + 1 == bytes.size()) throw BadInput(file + ", offset " + std::to_string(begin) + ": a quote is not closed");
   }
   return true;
