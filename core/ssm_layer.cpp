@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "error.hpp"
+#include "ops/filters.hpp"
 
 namespace ssm {
 
@@ -79,6 +80,11 @@ SsmParams declare_ssm(Net& n, Index H, const SsmOptions& o, const std::string& v
     if (o.low_rank == "free") p.Q = n.param("kernel.Q", {p.rank, S, M, 2}, entries(-1), ssm_group());
   }
   return p;
+}
+
+Tensor diagonal_system(Net& n, Tensor u, const SsmParams& p, Param D, const std::string& view) {
+  if (n.mode == Mode::stream || view == "scan") return diag_scan(n, n.as(u, Order::BTD), p, D);
+  return long_conv(n, n.as(u, Order::BDT), s4d_kernel(n, p, u.T()), D, view);
 }
 
 Param declare_skip(Net& n, Index H) { return n.param("D", {1, H}, init::normal(1)); }

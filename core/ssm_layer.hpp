@@ -1,4 +1,4 @@
-// ssm_layer.hpp - what S4D and S4 share around their kernels: the parameters, the output block, and its plain loops.
+// ssm_layer.hpp - what mixers with the kernels of S4D and S4 share around them: parameters, one diagonal system, the output block, plain loops.
 #pragma once
 #include <complex>
 #include <string>
@@ -23,6 +23,9 @@ struct SsmOptions {
 // <= -1e-4, as the published code does. Throws BadInput when n_ssm does not divide H; `variant` names the culprit.
 SsmParams declare_ssm(Net& n, Index H, const SsmOptions& options, const std::string& variant);
 Param declare_skip(Net& n, Index H);  // D (1,H), N(0,1)
+// y = K * u + D u of diagonal systems, a causal one per channel of u, in any order: a scan in a stream and as view "scan" (y in order BTD),
+// else a convolution with the systems' kernels (BDT).
+Tensor diagonal_system(Net& n, Tensor u, const SsmParams& p, Param D, const std::string& view);
 
 // y (.., width) -> GELU -> Linear (width -> 2H) -> GLU, or Linear (width -> H) without glu: parameters output_linear.*. Gives (B,T,H);
 // H is the width of y unless said.

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <string>
 
 #include "hippo.hpp"
 #include "op_check.hpp"
+#include "open_task.hpp"
 #include "ops/dplr_scan.hpp"
 
 using namespace ssm;
@@ -111,6 +113,15 @@ TEST(DplrScan, TwoColumnsOfOne) {
     EXPECT_LT(relative_error(two.forward({u}), y), kDouble ? 1e-12 : 1e-5) << part;
     EXPECT_LT(relative_error(two.backward(dy)[0], du), kDouble ? 1e-12 : 1e-5) << part;
     EXPECT_LT(relative_error(two.params().get_grad("P"), expected), kDouble ? 1e-11 : 1e-4) << part;
+  }
+}
+
+TEST(DplrScan, RefusesOtherRanks) {
+  DplrScanOptions o = of(dplr("legs", 8, false));
+  for (const Index rank : {-1, 3}) {
+    o.rank = rank;
+    EXPECT_EQ(bad_input([&] { Probe(test_device().exec(), alone(4, 4, o)); }),
+              "rank = " + std::to_string(rank) + "; allowed are 0, 1 and 2");
   }
 }
 

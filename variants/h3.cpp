@@ -84,8 +84,7 @@ struct H3 final : Variant {
     }
     const SsmParams p = declare_ssm(n, H, options(), "h3");
     const Param D = n.param("D", {H}, init::normal(1));
-    if (n.mode == Mode::stream || view == "scan") return n.as(diag_scan(n, n.as(s, Order::BTD), p, D), Order::BDT);
-    return long_conv(n, s, s4d_kernel(n, p, s.T()), D, view);
+    return n.as(diagonal_system(n, s, p, D, view), Order::BDT);
   }
 
   Tensor build(Net& n, Tensor u) override {

@@ -92,8 +92,7 @@ struct Hyena final : Variant {
     o.lambda = diagonal_init("lin", filter_size);
     const SsmParams p = declare_ssm(n, D, o, "hyena");
     const Param skip = n.param("D", {D}, init::normal(1));
-    if (n.mode == Mode::stream) return n.as(diag_scan(n, n.as(v, Order::BTD), p, skip), Order::BDT);
-    return long_conv(n, v, s4d_kernel(n, p, v.T()), skip, view);
+    return n.as(diagonal_system(n, v, p, skip, view), Order::BDT);
   }
 
   Tensor build(Net& n, Tensor u) override {

@@ -117,8 +117,7 @@ struct Mamba final : Variant, KeepsApart {
     const Param D = n.param("D", {E}, init::constant(1), no_decay());
     if (gaps.id >= 0) return diag_gap_scan(n, u, gaps, p, D);
     if (apart()) return diag_scan(n, u, p, D, starts);
-    if (n.mode == Mode::stream) return diag_scan(n, u, p, D);
-    return long_conv(n, n.as(u, Order::BDT), s4d_kernel(n, p, u.T()), D, "conv");
+    return diagonal_system(n, u, p, D, "conv");
   }
 
   void reference(Case& c) const override {
