@@ -95,15 +95,34 @@ SSM_FN float fast_log(float x) {
 #endif
 }
 
+// 1/x of a normal number below 2^126, relative error 1.2e-7 on a GPU, where a division costs some ten times as much.
+SSM_FN double reciprocal(double x) { return 1 / x; }
+SSM_FN float reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#elif defined(__HIP_DEVICE_COMPILE__)
+  return __builtin_amdgcn_rcpf(x);
+#else
+  return 1.0f / x;
+#endif
+}
+
 template <class R>
 SSM_FN R sigmoid(R x) {
-  return R(1) / (R(1) + fast_exp(-x));
+  return reciprocal(R(1) + fast_exp(-x));
 }
 // log(1 + e^x), and x itself above torch's threshold of 20 (where float cannot tell the two apart).
 SSM_FN double softplus(double x) { return x > 20 ? x : ::log1p(::exp(x)); }
 SSM_FN float softplus(float x) {
-  const float e = fast_exp(x < 0.0f ? x : -x), u = 1.0f + e;
-  return (x > 0.0f ? x : 0.0f) + (fast_log(u) + (e - (u - 1.0f)) / u);  // the last term is what rounding 1 + e lost
+  const float e = fast_exp(x < 0.0f ? x : -x), s = e * reciprocal(2.0f + e), q = s * s;  // log(1 + e) = 2 artanh(s), s <= 1/3
+  float p = 0.2817465663f;
+  p = p * q + 0.2796141803f;
+  p = p * q + 0.4002485275f;
+  p = p * q + 0.6666631699f;
+  p = p * q + 2.0f;
+  return (x > 0.0f ? x : 0.0f) + s * p;
 }
 // d softplus / dx
 template <class R>
@@ -123,7 +142,7 @@ SSM_FN double fast_tanh(double x) { return ::tanh(x); }
 SSM_FN float fast_tanh(float x) {
   const float small = x * x;  // odd series near 0, where 1 - 2/(e^{2x}+1) cancels
   const float series = x * (1.0f - small * (0.333333333f - small * (0.133333333f - small * 0.0539682540f)));
-  const float big = 1.0f - 2.0f / (fast_exp(2.0f * x) + 1.0f);
+  const float big = 1.0f - 2.0f * reciprocal(fast_exp(2.0f * x) + 1.0f);
   return small < 0.01f ? series : big;
 }
 
@@ -136,7 +155,7 @@ SSM_FN Gauss<double> gauss(double x) { return {0.5 * ::erfc(-0.70710678118654752
 // |x| < 1: 1/2 + x p(x^2), p of degree 4 fitted to 1.5e-8. Else cdf(-|x|) = e^{-x^2/2} t p(t), t = 1/(1 + 0.3 |x|), p of degree 7 fitted
 // to relative error 1.5e-7 on [0, 14].
 SSM_FN Gauss<float> gauss(float x) {
-  const float x2 = x * x, e = fast_exp(-0.5f * x2), t = 1.0f / (1.0f + 0.3f * (x < 0 ? -x : x));
+  const float x2 = x * x, e = fast_exp(-0.5f * x2), t = reciprocal(1.0f + 0.3f * (x < 0 ? -x : x));
   float s = 9.438450797e-5f;
   s = s * x2 - 1.169653609e-3f;
   s = s * x2 + 9.967385791e-3f;

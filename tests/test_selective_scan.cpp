@@ -1,5 +1,6 @@
 // The recurrence alone: golden numbers, plain loops and central differences, every mixture of sequences and parameters.
 #include <cmath>
+#include <map>
 
 #include "op_check.hpp"
 #include "ops.hpp"
@@ -92,6 +93,95 @@ INSTANTIATE_TEST_SUITE_P(
                       ScanCase{"time_invariant", 1, 3, 17, 3, false, false, false},
                       ScanCase{"no_gate", 1, 31, 3, 3, true, true, true, false}, ScanCase{"bare", 2, 3, 17, 1, false, false, false, false}),
     [](const auto& each) { return each.param.name; });
+
+// Gradients of <dy, y> by plain loops over all states of a whole row: for lengths and widths that central differences cannot afford.
+struct PlainGradients {
+  Arrays inputs;
+  std::map<std::string, std::vector<double>> parameters;
+};
+PlainGradients plain_gradients(const ScanCase& c, const Arrays& in, const std::vector<double>& dy, Params& p) {
+  const auto A_log = p.get("A_log"), D = p.get("D"), bias = p.get("dt_proj.bias");
+  const auto B_own = c.Bt ? std::vector<double>{} : p.get("B"), C_own = c.Ct ? std::vector<double>{} : p.get("C");
+  std::size_t k = 1;
+  const std::size_t raw_at = c.raw ? k++ : 0, B_at = c.Bt ? k++ : 0, C_at = c.Ct ? k++ : 0, z_at = c.z ? k++ : 0;
+  PlainGradients g;
+  for (const auto& x : in) g.inputs.emplace_back(x.size());
+  for (const auto& [name, like] : {std::pair{"A_log", &A_log}, {"D", &D}, {"dt_proj.bias", &bias}, {"B", &B_own}, {"C", &C_own}})
+    if (!like->empty()) g.parameters[name].resize(like->size());
+  std::vector<double> h(static_cast<std::size_t>(c.T * c.N));
+  for (Index b = 0; b < c.B; ++b)
+    for (Index e = 0; e < c.E; ++e) {
+      const auto place = [&](Index t) { return (b * c.T + t) * c.E + e; };
+      const auto x_of = [&](Index t) { return (c.raw ? in[raw_at][place(t)] : 0) + bias[e]; };
+      const auto rate = [&](Index j) { return -std::exp(A_log[e * c.N + j]); };
+      const auto row = [&](bool rows, Index t, Index j) { return rows ? (b * c.T + t) * c.N + j : e * c.N + j; };
+      const auto& Bs = c.Bt ? in[B_at] : B_own;
+      const auto& Cs = c.Ct ? in[C_at] : C_own;
+      auto& dB = c.Bt ? g.inputs[B_at] : g.parameters["B"];
+      auto& dC = c.Ct ? g.inputs[C_at] : g.parameters["C"];
+      for (Index t = 0; t < c.T; ++t)
+        for (Index j = 0; j < c.N; ++j) {
+          const double delta = std::log1p(std::exp(x_of(t)));
+          h[t * c.N + j] = std::exp(delta * rate(j)) * (t ? h[(t - 1) * c.N + j] : 0) + delta * in[0][place(t)] * Bs[row(c.Bt, t, j)];
+        }
+      std::vector<double> lambda(static_cast<std::size_t>(c.N), 0.0);
+      for (Index t = c.T; t-- > 0;) {
+        const Index i = place(t);
+        const double u = in[0][i], delta = std::log1p(std::exp(x_of(t)));
+        double up = dy[i], sum = D[e] * u, ddelta = 0, du = 0;
+        for (Index j = 0; j < c.N; ++j) sum += h[t * c.N + j] * Cs[row(c.Ct, t, j)];
+        if (c.z) {
+          const double z = in[z_at][i], s = 1 / (1 + std::exp(-z));
+          g.inputs[z_at][i] += up * sum * s * (1 + z * (1 - s));
+          up *= z * s;
+        }
+        for (Index j = 0; j < c.N; ++j) {
+          const double Bt = Bs[row(c.Bt, t, j)], decay = std::exp(delta * rate(j)), before = t ? h[(t - 1) * c.N + j] : 0;
+          dC[row(c.Ct, t, j)] += up * h[t * c.N + j];
+          lambda[j] += up * Cs[row(c.Ct, t, j)];
+          dB[row(c.Bt, t, j)] += lambda[j] * delta * u;
+          du += lambda[j] * delta * Bt;
+          ddelta += lambda[j] * (u * Bt + rate(j) * decay * before);
+          g.parameters["A_log"][e * c.N + j] += lambda[j] * delta * decay * before * rate(j);
+          lambda[j] *= decay;
+        }
+        g.inputs[0][i] += D[e] * up + du;
+        g.parameters["D"][e] += up * u;
+        const double draw = ddelta / (1 + std::exp(-x_of(t)));
+        g.parameters["dt_proj.bias"][e] += draw;
+        if (c.raw) g.inputs[raw_at][i] += draw;
+      }
+    }
+  if (c.Bt) g.parameters.erase("B");
+  if (c.Ct) g.parameters.erase("C");
+  return g;
+}
+
+class LongSelectiveScan : public ::testing::TestWithParam<ScanCase> {};
+TEST_P(LongSelectiveScan, PlainLoops) {  // segments of time, every number of lanes a channel, groups of channels that are not full
+  const ScanCase c = GetParam();
+  const double tolerance = kDouble ? 1e-10 : 2e-5;
+  const OpCase o = op_case(c);
+  Probe probe(test_device().exec(), o);
+  Arrays inputs;
+  for (std::size_t k = 0; k < o.inputs.size(); ++k) inputs.push_back(test_values("input" + std::to_string(k), o.inputs[k].size()));
+  const auto y = probe.forward(inputs), dy = test_values("dy", static_cast<Index>(y.size()));
+  EXPECT_LT(relative_error(y, o.expected(inputs, probe.params())), tolerance) << "y";
+  const Arrays dx = probe.backward(dy);
+  const PlainGradients plain = plain_gradients(c, inputs, dy, probe.params());
+  for (std::size_t k = 0; k < dx.size(); ++k) EXPECT_LT(relative_error(dx[k], plain.inputs[k]), tolerance) << "gradient of input " << k;
+  for (const auto& [name, gradient] : plain.parameters)
+    EXPECT_LT(relative_error(probe.params().get_grad(name), gradient), tolerance) << "gradient of " << name;
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, LongSelectiveScan,
+                         ::testing::Values(ScanCase{"segments", 2, 300, 40, 16}, ScanCase{"odd_channels", 1, 410, 37, 13},
+                                           ScanCase{"few_states", 1, 400, 36, 6}, ScanCase{"eight_lanes", 1, 290, 20, 20},
+                                           ScanCase{"sixteen_lanes", 1, 300, 12, 64}, ScanCase{"constant_B", 2, 300, 33, 7, true, false},
+                                           ScanCase{"constant_C", 1, 300, 9, 40, true, true, false},
+                                           ScanCase{"constant_both", 1, 270, 34, 24, false, false, false},
+                                           ScanCase{"no_gate", 1, 300, 36, 16, true, true, true, false},
+                                           ScanCase{"whole", 8, 20, 1300, 16}),
+                         [](const auto& each) { return each.param.name; });
 
 TEST(SelectiveScan, LongMemory) {  // slow modes: a rounding of the decay must not grow with the length
   ScanCase c{"slow", 1, 1000, 16, 4};

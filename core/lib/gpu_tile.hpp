@@ -62,27 +62,39 @@ __device__ inline float exp2_weight(float x) {
 #endif
 }
 
-// to (kRows, kWide) of leading extent `to_ld` = from (count, columns) of leading extent ld, zeros beyond. Where `whole` (columns, ld and the
-// address are multiples of 16 bytes) the copy goes on beside the program: copies_end() closes a group, copies_wait<n>() waits for all but n.
-template <int kRows, int kWide>
-__device__ void copy_tile(int thread, const Real* from, Index ld, int count, int columns, [[maybe_unused]] bool whole, Real* to,
-                          int to_ld) {
+// Copies n arrays of one shape, whose places are reckoned once: from[i] + offset (count, columns) of leading extent ld to to[i] (kRows, kWide)
+// of leading extent to_ld, zeros beyond; a null from[i] is left out. Where `whole` (columns, ld and the addresses are multiples of 16 bytes)
+// the copies go on beside the program: copies_end() closes a group, copies_wait<n>() waits for all but n.
+template <int kRows, int kWide, int n>
+__device__ void copy_tiles(int thread, const Real* const (&from)[n], Index offset, Index ld, int count, int columns,
+                           [[maybe_unused]] bool whole, Real* const (&to)[n], int to_ld) {
 #if defined(KOKKOS_ENABLE_CUDA)
   if (whole && !kDouble) {
 #pragma unroll 4
     for (int at = thread; at < kRows * (kWide / 4); at += kThreads) {
       const int row = at / (kWide / 4), c = at % (kWide / 4) * 4, bytes = row < count && c < columns ? 16 : 0;
-      const unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(to + row * to_ld + c));
-      const Real* source = bytes ? from + row * ld + c : from;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(source), "r"(bytes) : "memory");
+      const Index source = bytes ? offset + row * ld + c : 0;
+#pragma unroll
+      for (int i = 0; i < n; ++i) {
+        if (!from[i]) continue;
+        const unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(to[i] + row * to_ld + c));
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from[i] + source), "r"(bytes) : "memory");
+      }
     }
     return;
   }
 #endif
   for (int at = thread; at < kRows * kWide; at += kThreads) {
     const int row = at / kWide, c = at % kWide;
-    to[row * to_ld + c] = row < count && c < columns ? from[row * ld + c] : Real(0);
+    const bool there = row < count && c < columns;
+#pragma unroll
+    for (int i = 0; i < n; ++i)
+      if (from[i]) to[i][row * to_ld + c] = there ? from[i][offset + row * ld + c] : Real(0);
   }
+}
+template <int kRows, int kWide>
+__device__ void copy_tile(int thread, const Real* from, Index ld, int count, int columns, bool whole, Real* to, int to_ld) {
+  copy_tiles<kRows, kWide, 1>(thread, {from}, 0, ld, count, columns, whole, {to}, to_ld);
 }
 __device__ inline void copies_end() {
 #if defined(KOKKOS_ENABLE_CUDA)

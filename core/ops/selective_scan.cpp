@@ -48,8 +48,8 @@ struct SelectiveScan final : Op {
 #if defined(SSM_SCAN_ON_REGISTERS)
     cut = n.mode != Mode::stream && N <= kMostStates && starts.id < 0;
     if (cut) {
-      const Cut c(rows, n.T, E);
-      blocks = c.groups, pieces = rows * c.segments, room = cut_scratch(c, rows, E, N);
+      const Cut there(rows, n.T, E, N, false), back(rows, n.T, E, N, true);
+      blocks = back.groups, pieces = rows * back.segments, room = std::max(cut_scratch(there, rows, E, N), cut_scratch(back, rows, E, N));
     }
 #endif
     work = scratch(room);
@@ -105,7 +105,7 @@ struct SelectiveScan final : Op {
   void scan(const Run& r, Real* carried) {
     const Inputs p = inputs();
 #if defined(SSM_SCAN_ON_REGISTERS)
-    if (cut) return with_kinds([&](auto kinds) { cut_forward(kinds, r, p, rows, v(y)); });
+    if (cut) return cut_forward(B.id < 0, C.id < 0, r, p, rows, v(y));
 #endif
     with_kinds([&](auto kinds) { launch_lanes("ssm::selective_scan", r, rows, E, Forward<kinds.B, kinds.C>{p, v(y), carried}); });
   }
@@ -124,7 +124,7 @@ struct SelectiveScan final : Op {
     o.blocks = blocks;
     const Inputs p = inputs();
 #if defined(SSM_SCAN_ON_REGISTERS)
-    if (cut) with_kinds([&](auto kinds) { cut_backward(kinds, r, p, o, rows); });
+    if (cut) cut_backward(B.id < 0, C.id < 0, r, p, o, rows);
 #endif
     if (!cut) with_kinds([&](auto kinds) { launch("ssm::selective_scan_back", r, rows * blocks, Backward<kinds.B, kinds.C>{p, o}); });
     if (B.id >= 0) sum_blocks(r, o.dB, blocks, count, g(B));

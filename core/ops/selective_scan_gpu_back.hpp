@@ -1,276 +1,338 @@
 // selective_scan_gpu_back.hpp - the way back of selective_scan_gpu.hpp: chunks of kChunk steps from the end, each run again from its saved
-// state. One thread per channel; the states of kSub steps are in registers, those that sub-chunks start from on chip.
+// state. A lane keeps its Q states of all steps of a chunk in registers; two exponentials a state and step.
 //
-// dB and dC sum over channels: 32 lanes exchange halves (sum_over_lanes), the warps of a team add up on chip in order, and every group of
-// channels leaves its own partial sums for selective_scan.cpp to add. Per state and step: 3 exponentials, about 20 operations, 2 exchanges.
+// dB and dC sum over channels: the channels of a warp exchange halves (sum_of_channels), the warps of a block add up on chip in order, and
+// every group of channels leaves its own partial sums for selective_scan.cpp to add.
 #pragma once
 #include "ops/selective_scan_gpu.hpp"
 
 namespace ssm::selective_scan_op {
 
-constexpr int kSub = 4, kSubs = static_cast<int>(kChunk) / kSub, kChunkRows = static_cast<int>(kChunk);
-
-// What one team keeps on chip, 39 KiB for 16 states; every thread its own column but for the rows of B and C and the sums of warps.
-template <int S>
-struct OnChip {
-  static constexpr int V = 2 * S;  // dB and dC of a step
-  alignas(16) Real B[kChunkRows * S], C[kChunkRows * S];
-  Real start[kSubs][S][kThreads], delta[kChunkRows][kThreads], slope[kChunkRows][kThreads], u[kChunkRows][kThreads],
-      dy[kChunkRows][kThreads];
-  Real sums[kThreads / kWarp][kChunkRows * V];
-};
-
-// Gradient of the ungated output, and z's own gradient where `sum` is that output.
+// Gradient of the ungated output, and of z where `sum` is that output.
 SSM_FN Real gated(Real dy, Real z, Real s) { return dy * z * s; }
 SSM_FN Real gate_slope(Real z, Real s) { return s * (Real(1) + z * (Real(1) - s)); }
 
 // ends (B,segments,E,N) = lambda before the first step of a segment that starts from 0 behind its end; steps (B,segments,E) = sum of delta.
-template <int S, bool kC>
+template <class Form, bool kRowsOnly>
 struct LambdaCut {
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4, Q = Form::kOwn, S = Form::S, C = Form::kChannels, kLd = Form::kLd,
+                       kRows = static_cast<int>(kChunk);
+  static constexpr int kPlane = kRows * kLd, kStage = 3 * kPlane + kRows * S;
+  static constexpr std::size_t kBytes = sizeof(Real) * (2 * kStage + (kRowsOnly ? 0 : C * S));
   Inputs p;
   const Real* dy;
   Index groups, segments, length;
+  Copies by;
   Real *ends, *steps;
 
-  KOKKOS_FUNCTION void operator()(const Member& m) const {
-    const Place at(m, p, groups, segments, length);
-    const Index E = p.E, N = p.N;
-    alignas(16) SSM_ON_CHIP Real on_chip[kRows * S];
-    Real A[S], lambda[S], own_C[S], total = 0;
-    load_rates(p, at.e, A);
-    if (kC) load_own(p.C, at.e, N, own_C);
+  __device__ bool C_own() const { return !kRowsOnly && by.C_own; }
+
+  __device__ void fetch(const Place<Form>& at, Index t, int thread, Real* tile) const {
+    const int count = static_cast<int>(at.end - t < kRows ? at.end - t : kRows), columns = static_cast<int>(at.columns);
+    const Index row = at.b * p.T + t;
+    gpu_tile::copy_tiles<kRows, C, 3>(thread, {dy, p.raw, p.z}, row * p.E + at.first, p.E, count, columns, by.channels,
+                                      {tile, tile + kPlane, tile + 2 * kPlane}, kLd);
+    gpu_tile::copy_tiles<kRows, S, 1>(thread, {C_own() ? nullptr : p.C}, row * p.N, p.N, count, static_cast<int>(p.N), by.states,
+                                      {tile + 3 * kPlane}, S);
+  }
+
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Place<Form> at(block, thread, p, groups, segments, length);
+    const Index own = at.b * segments + at.segment;
+    Real *parameter = memory + 2 * kStage, A[Q], lambda[Q], total = 0;
+    if (C_own()) keep_parameter<Form>(p.C, at, p.N, thread, parameter);
+    load_rates(p, at, A);
     SSM_UNROLL
-    for (int k = 0; k < S; ++k) lambda[k] = 0;
-    const Real bias = p.bias[at.e];
-    for (Index t = at.begin + (at.end - at.begin - 1) / kRows * kRows; t >= at.begin; t -= kRows) {
-      m.team_barrier();
-      if (!kC) load_rows<S>(m, p.C + at.b * p.T * N, N, t, at.end, kRows, on_chip);
-      const Index first = (at.b * p.T + t) * E + at.e;
-      Real g[kRows], delta[kRows], z[kRows];
+    for (int j = 0; j < Q; ++j) lambda[j] = 0;
+    int stage = 0;
+    const Index last = at.begin + (at.end - at.begin - 1) / kRows * kRows;
+    fetch(at, last, thread, memory);
+    gpu_tile::copies_end();
+    for (Index t = last; t >= at.begin; t -= kRows, stage ^= 1) {
+      Real *tile = memory + stage * kStage, *delta = tile + kPlane;
+      const Real* z = tile + 2 * kPlane;
+      gpu_tile::copies_wait<0>();
+      __syncthreads();
+      if (t > at.begin) fetch(at, t - kRows, thread, memory + (stage ^ 1) * kStage);
+      gpu_tile::copies_end();
+      const Real bias = p.bias[thread % C < at.columns ? at.first + thread % C : at.first];
       SSM_UNROLL
-      for (int q = 0; q < kRows; ++q) {
-        const bool there = t + q < at.end;
-        g[q] = there ? dy[first + q * E] : Real(0);
-        delta[q] = there && p.raw ? p.raw[first + q * E] : Real(0);
-        z[q] = there && p.z ? p.z[first + q * E] : Real(0);
+      for (int q = thread / C; q < kRows; q += kThreads / C) {
+        const int k = q * kLd + thread % C;
+        delta[k] = t + q < at.end ? softplus((p.raw ? delta[k] : Real(0)) + bias) : Real(0);
+        if (p.z) tile[k] = gated(tile[k], z[k], sigmoid(z[k]));
       }
-      SSM_UNROLL
-      for (int q = 0; q < kRows; ++q) {
-        delta[q] = t + q < at.end ? softplus(delta[q] + bias) : Real(0);
-        if (p.z) g[q] = gated(g[q], z[q], sigmoid(z[q]));
-        total += delta[q];
-      }
-      m.team_barrier();
+      __syncthreads();
+      const Real* Cs = (C_own() ? parameter + at.channel * S : tile + 3 * kPlane) + at.lane * Q;
+      const int step_C = C_own() ? 0 : S;
       SSM_UNROLL
       for (int q = kRows - 1; q >= 0; --q) {
-        Real C[S];
-        if (!kC) read_row(on_chip + q * S, C);
+        Real Ct[Q];
+        read_own(Cs + q * step_C, Ct);
+        const Real d = delta[q * kLd + at.channel], g = tile[q * kLd + at.channel];
+        total += d;
         SSM_UNROLL
-        for (int k = 0; k < S; ++k) lambda[k] = exp2_device(delta[q] * A[k]) * (lambda[k] + (kC ? own_C[k] : C[k]) * g[q]);
+        for (int j = 0; j < Q; ++j) lambda[j] = exp2_device(d * A[j]) * (lambda[j] + Ct[j] * g);
       }
     }
-    if (!at.live) return;
-    const Index own = (at.b * segments + at.segment) * E + at.e;
-    steps[own] = total;
-    SSM_UNROLL
-    for (int k = 0; k < S; ++k)
-      if (k < N) ends[own * N + k] = lambda[k];
+    store_states(ends + own * p.E * p.N, at, p.N, lambda);
+    if (at.live && at.lane == 0) steps[own * p.E + at.e] = total;
   }
 };
 
-template <int S, bool kB, bool kC>
+// v[0..] = sums over the channels of a warp, whose lanes are L, 2 L, .. 16 apart: every exchange halves what a lane carries until one value
+// is left. These stand at place_of_sum() of the V.
+template <int mask, int L, int V, int left = V>
+__device__ void sum_of_channels(Real (&v)[V], int thread) {
+  if constexpr (mask >= L) {
+    constexpr int half = left / 2;
+    if constexpr (left > 1) {
+      const bool upper = thread & mask;
+      SSM_UNROLL
+      for (int i = 0; i < half; ++i) {
+        const Real give = upper ? v[i] : v[i + half], keep = upper ? v[i + half] : v[i];
+        v[i] = keep + shuffle_xor(give, mask);
+      }
+    } else {
+      v[0] += shuffle_xor(v[0], mask);
+    }
+    sum_of_channels<mask / 2, L, V, (left > 1 ? half : 1)>(v, thread);
+  }
+}
+template <int L, int V>
+__device__ int place_of_sum(int thread) {
+  int place = 0;
+  SSM_UNROLL
+  for (int mask = kWarp / 2, half = V / 2; mask >= L && half > 0; mask /= 2, half /= 2) place += thread & mask ? half : 0;
+  return place;
+}
+
+template <class Form, bool kRowsOnly>
 struct BackwardCut {
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4, L = Form::kLanes, Q = Form::kOwn, S = Form::S, C = Form::kChannels,
+                       kLd = Form::kLd, kRows = static_cast<int>(kChunk), kWarps = kThreads / kWarp;
+  static constexpr int kPlane = kRows * kLd, kStage = 4 * kPlane + 2 * kRows * S, kParameters = kRowsOnly ? 0 : 2 * C * S;
+  static constexpr int V = 2 * Q, kChannelsOfWarp = kWarp / L, kLeft = V > kChannelsOfWarp ? V / kChannelsOfWarp : 1,
+                       kSpare = V < kChannelsOfWarp ? (kChannelsOfWarp / V - 1) * L : 0;  // lanes that end with what another has
+  static constexpr std::size_t kBytes = sizeof(Real) * (2 * kStage + kParameters + 2 * kPlane + kWarps * kRows * 2 * S);
   Inputs p;
   Outputs o;
   const Real* ends;  // lambda behind the end of every segment, null where time is whole
   Index groups, segments, length;
+  Copies by;
+
+  __device__ bool B_own() const { return !kRowsOnly && by.B_own; }
+  __device__ bool C_own() const { return !kRowsOnly && by.C_own; }
+
+  __device__ int step_B() const { return B_own() ? 0 : S; }
+  __device__ int step_C() const { return C_own() ? 0 : S; }
 
   // What a thread carries from chunk to chunk.
   struct Carried {
-    Real A[S], lambda[S], dA[S], B[kB ? S : 1], C[kC ? S : 1], dB[kB ? S : 1], dC[kC ? S : 1];
-    Real bias, skip, dD = 0, dbias = 0;
+    Real A[Q], lambda[Q], dA[Q], dB[Q], dC[Q];  // dB, dC: of parameters
+    Real skip, dD = 0, dbias = 0;
+  };
+  // On chip: u, raw (then delta), z, dy of a chunk, and what is made of them.
+  struct Tile {
+    const Real *u, *delta, *z, *dy, *B, *C;
+    Real *slope, *g, *sums;
   };
 
-  KOKKOS_FUNCTION void operator()(const Member& m) const {
-    const Place at(m, p, groups, segments, length);
-    const Index N = p.N, row = (at.b * segments + at.segment) * p.E + at.e;
-    SSM_ON_CHIP OnChip<S> chip;
+  __device__ void fetch(const Place<Form>& at, Index t, int thread, Real* tile) const {
+    const int count = static_cast<int>(at.end - t < kRows ? at.end - t : kRows), columns = static_cast<int>(at.columns);
+    const Index row = at.b * p.T + t;
+    Real* rows = tile + 4 * kPlane;
+    gpu_tile::copy_tiles<kRows, C, 4>(thread, {p.u, p.raw, p.z, o.dy}, row * p.E + at.first, p.E, count, columns, by.channels,
+                                      {tile, tile + kPlane, tile + 2 * kPlane, tile + 3 * kPlane}, kLd);
+    gpu_tile::copy_tiles<kRows, S, 2>(thread, {B_own() ? nullptr : p.B, C_own() ? nullptr : p.C}, row * p.N, p.N, count,
+                                      static_cast<int>(p.N), by.states, {rows, rows + kRows * S}, S);
+  }
+
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Place<Form> at(block, thread, p, groups, segments, length);
+    const Index N = p.N, EN = p.E * N, row = at.b * segments + at.segment;
+    Real *parameters = memory + 2 * kStage, *slope = parameters + kParameters;
+    if (B_own()) keep_parameter<Form>(p.B, at, N, thread, parameters);
+    if (C_own()) keep_parameter<Form>(p.C, at, N, thread, parameters + C * S);
     Carried c;
-    load_rates(p, at.e, c.A);
-    if constexpr (kB) load_own(p.B, at.e, N, c.B);
-    if constexpr (kC) load_own(p.C, at.e, N, c.C);
-    c.bias = p.bias[at.e], c.skip = p.D[at.e];
+    load_rates(p, at, c.A);
+    c.skip = p.D[at.e];
     SSM_UNROLL
-    for (int k = 0; k < S; ++k) {
-      c.lambda[k] = ends && k < N ? ends[row * N + k] : Real(0);
-      c.dA[k] = 0;
-      if constexpr (kB) c.dB[k] = 0;
-      if constexpr (kC) c.dC[k] = 0;
+    for (int j = 0; j < Q; ++j) c.lambda[j] = c.dA[j] = c.dB[j] = c.dC[j] = 0;
+    if (ends) load_states(ends + row * EN, at, N, c.lambda);
+
+    int stage = 0;
+    const Index last = at.begin + (at.end - at.begin - 1) / kRows * kRows;
+    fetch(at, last, thread, memory);
+    gpu_tile::copies_end();
+    for (Index t = last; t >= at.begin; t -= kRows, stage ^= 1) {
+      Real* tile = memory + stage * kStage;
+      Real start[Q];
+      load_states(p.boundary + (at.b * p.chunks + t / kRows) * EN, at, N, start);
+      gpu_tile::copies_wait<0>();
+      __syncthreads();
+      if (t > at.begin) fetch(at, t - kRows, thread, memory + (stage ^ 1) * kStage);
+      gpu_tile::copies_end();
+      const Real* rows = tile + 4 * kPlane;
+      const Tile on_chip{tile + at.channel,
+                         tile + kPlane + at.channel,
+                         tile + 2 * kPlane + at.channel,
+                         tile + 3 * kPlane + at.channel,
+                         (B_own() ? parameters + at.channel * S : rows) + at.lane * Q,
+                         (C_own() ? parameters + (C + at.channel) * S : rows + kRows * S) + at.lane * Q,
+                         slope + at.channel,
+                         slope + kPlane + at.channel,
+                         slope + 2 * kPlane};
+      const int count = static_cast<int>(at.end - t < kRows ? at.end - t : kRows);
+      prepare(at, count, thread, tile, slope);
+      __syncthreads();
+      walk(at, t, count, thread, on_chip, start, c);
+      __syncthreads();
+      add_up(at, t, count, thread, on_chip.sums);
     }
-    for (Index t = at.begin + (at.end - at.begin - 1) / kChunk * kChunk; t >= at.begin; t -= kChunk) {
-      m.team_barrier();
-      if (!kB) load_rows<S>(m, p.B + at.b * p.T * N, N, t, at.end, kChunkRows, chip.B);
-      if (!kC) load_rows<S>(m, p.C + at.b * p.T * N, N, t, at.end, kChunkRows, chip.C);
-      m.team_barrier();
-      again(at, c, chip, t);
-      for (int sub = kSubs - 1; sub >= 0; --sub) back(at, c, chip, t, sub);
-      m.team_barrier();
-      add_up(m, at, chip, t);
-    }
-    if (!at.live) return;
-    Real* sums = o.partial + row * sums_of_channel(N);
-    SSM_UNROLL
-    for (int k = 0; k < S; ++k)
-      if (k < N) {
-        sums[k] = c.dA[k] * kLn2 * c.A[k];
-        if constexpr (kB) sums[N + 2 + k] = c.dB[k];
-        if constexpr (kC) sums[2 * N + 2 + k] = c.dC[k];
-      }
-    sums[N] = c.dD;
-    sums[N + 1] = c.dbias;
+    leave(at, row, c);
   }
 
-  // The chunk forward: rows of delta, its slope, u and the ungated dy on chip, the states that sub-chunks start from, and dz.
-  KOKKOS_FORCEINLINE_FUNCTION void again(const Place& at, const Carried& c, OnChip<S>& chip, Index t0) const {
-    const Index E = p.E, N = p.N;
-    Real h[S];
-    load_own(p.boundary + (at.b * p.chunks + t0 / kChunk) * E * N, at.e, N, h);
-    SSM_ROLLED
-    for (int half = 0; half < kChunkRows; half += kRows) {
-      const Index first = (at.b * p.T + t0 + half) * E + at.e;
-      Real u[kRows], raw[kRows], z[kRows], dy[kRows];
-      SSM_UNROLL
-      for (int q = 0; q < kRows; ++q) {
-        const bool there = t0 + half + q < at.end;
-        u[q] = there ? p.u[first + q * E] : Real(0);
-        raw[q] = there && p.raw ? p.raw[first + q * E] : Real(0);
-        z[q] = there && p.z ? p.z[first + q * E] : Real(0);
-        dy[q] = there ? o.dy[first + q * E] : Real(0);
-      }
-      SSM_UNROLL
-      for (int q = 0; q < kRows; ++q) {
-        const int place = half + q;
-        const bool there = t0 + place < at.end;
-        if (q % kSub == 0) {
-          SSM_UNROLL
-          for (int k = 0; k < S; ++k) chip.start[place / kSub][k][at.thread] = h[k];
-        }
-        const Real x = raw[q] + c.bias, delta = there ? softplus(x) : Real(0), du = delta * u[q];
-        Real sum = c.skip * u[q];
-        SSM_UNROLL
-        for (int four = 0; four < S / 4; ++four) {
-          const Four Bt = reinterpret_cast<const Four*>(chip.B + place * S)[four],
-                     Ct = reinterpret_cast<const Four*>(chip.C + place * S)[four];
-          SSM_UNROLL
-          for (int j = 0; j < 4; ++j) {
-            const int k = 4 * four + j;
-            h[k] = exp2_device(delta * c.A[k]) * h[k] + du * (kB ? c.B[kB ? k : 0] : Bt.v[j]);
-            sum += h[k] * (kC ? c.C[kC ? k : 0] : Ct.v[j]);
-          }
-        }
-        if (p.z) {
-          const Real s = sigmoid(z[q]);
-          if (there && at.live) o.dz(first + q * E, dy[q] * sum * gate_slope(z[q], s));
-          dy[q] = gated(dy[q], z[q], s);
-        }
-        chip.delta[place][at.thread] = delta, chip.slope[place][at.thread] = softplus_slope(x);
-        chip.u[place][at.thread] = u[q], chip.dy[place][at.thread] = at.live ? dy[q] : Real(0);
-      }
+  // Rows of delta, its slope and the gradient of the ungated output.
+  __device__ void prepare(const Place<Form>& at, int count, int thread, Real* tile, Real* slope) const {
+    const Real bias = p.bias[thread % C < at.columns ? at.first + thread % C : at.first];
+    SSM_UNROLL
+    for (int q = thread / C; q < kRows; q += kThreads / C) {
+      const int k = q * kLd + thread % C;
+      const Real x = (p.raw ? tile[kPlane + k] : Real(0)) + bias;
+      tile[kPlane + k] = q < count ? softplus(x) : Real(0);
+      slope[k] = softplus_slope(x);
+      const Real dy = tile[3 * kPlane + k];
+      slope[kPlane + k] = p.z ? gated(dy, tile[2 * kPlane + k], sigmoid(tile[2 * kPlane + k])) : dy;
     }
   }
 
-  // kSub steps forward once more, their states in registers, then back.
-  KOKKOS_FORCEINLINE_FUNCTION void back(const Place& at, Carried& c, OnChip<S>& chip, Index t0, int sub) const {
-    constexpr int V = OnChip<S>::V;
-    const int lane = at.thread % kWarp, warp = at.thread / kWarp;
-    Real h[kSub][S], delta[kSub], u[kSub];
+  // A chunk forward from `start`, then back.
+  __device__ void walk(const Place<Form>& at, Index t0, int count, int thread, const Tile& x, const Real (&start)[Q], Carried& c) const {
+    const bool leader = leads<L>(at.lane) && at.live;
+    const int mine = step_of<L>(at.lane), wide = static_cast<int>(p.E), place = place_of_sum<L, V>(thread);
+    const Index first = (at.b * p.T + t0) * p.E + at.e;
+    Real* sums = x.sums + thread / kWarp * kRows * 2 * S + at.lane * Q + (place < Q ? place : S + place - Q);
+    Real h[kRows][Q];
     SSM_UNROLL
-    for (int q = 0; q < kSub; ++q) {
-      const int place = sub * kSub + q;
-      delta[q] = chip.delta[place][at.thread], u[q] = chip.u[place][at.thread];
-      const Real du = delta[q] * u[q];
+    for (int s = 0; s < kRows; s += kGroup) {
+      Real v[kGroup];
       SSM_UNROLL
-      for (int four = 0; four < S / 4; ++four) {
-        const Four Bt = reinterpret_cast<const Four*>(chip.B + place * S)[four];
+      for (int q = s; q < s + kGroup; ++q) {
+        Real Bt[Q], Ct[Q];
+        read_own(x.B + q * step_B(), Bt);
+        if (p.z) read_own(x.C + q * step_C(), Ct);
+        const Real d = x.delta[q * kLd], du = d * x.u[q * kLd];
+        v[q - s] = 0;
         SSM_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const int k = 4 * four + j;
-          const Real before = q ? h[q ? q - 1 : 0][k] : chip.start[sub][k][at.thread];
-          h[q][k] = exp2_device(delta[q] * c.A[k]) * before + du * (kB ? c.B[kB ? k : 0] : Bt.v[j]);
+        for (int j = 0; j < Q; ++j) {
+          h[q][j] = exp2_device(d * c.A[j]) * (q ? h[q ? q - 1 : 0][j] : start[j]) + du * Bt[j];
+          if (p.z) v[q - s] += h[q][j] * Ct[j];
         }
+      }
+      if (!p.z) continue;
+      const int k = (s + mine) * kLd;
+      const Real sum = sum_of_lanes<L>(v, at.lane) + c.skip * x.u[k], z = x.z[k];
+      if (leader && s + mine < count) {
+        const Real dz = x.dy[k] * sum * gate_slope(z, sigmoid(z));
+        put(o.dz, first, (s + mine) * wide, dz);
       }
     }
     SSM_UNROLL
-    for (int q = kSub - 1; q >= 0; --q) {
-      const int place = sub * kSub + q;
-      const Real dy = chip.dy[place][at.thread], du = delta[q] * u[q];
-      Real along_B = 0, along_A = 0, v[V];
+    for (int s = kRows - kGroup; s >= 0; s -= kGroup) {
+      Real along_B[kGroup], along_A[kGroup];
       SSM_UNROLL
-      for (int four = 0; four < S / 4; ++four) {
-        const Four Bt = reinterpret_cast<const Four*>(chip.B + place * S)[four],
-                   Ct = reinterpret_cast<const Four*>(chip.C + place * S)[four];
+      for (int q = s + kGroup - 1; q >= s; --q) {
+        Real Bt[Q], Ct[Q], v[V];
+        read_own(x.B + q * step_B(), Bt);
+        read_own(x.C + q * step_C(), Ct);
+        const Real d = x.delta[q * kLd], du = d * x.u[q * kLd], g = x.g[q * kLd];
+        along_B[q - s] = along_A[q - s] = 0;
         SSM_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const int k = 4 * four + j;
-          const Real B = kB ? c.B[kB ? k : 0] : Bt.v[j], full = c.lambda[k] + (kC ? c.C[kC ? k : 0] : Ct.v[j]) * dy;
-          const Real old = full * (h[q][k] - du * B);
-          along_B += full * B;
-          along_A += old * c.A[k];
-          c.dA[k] += delta[q] * old;
-          c.lambda[k] = exp2_device(delta[q] * c.A[k]) * full;
-          v[k] = at.live ? full * du : Real(0), v[S + k] = dy * h[q][k];
-          if constexpr (kB) c.dB[k] += full * du;
-          if constexpr (kC) c.dC[k] += dy * h[q][k];
+        for (int j = 0; j < Q; ++j) {
+          const Real full = c.lambda[j] + Ct[j] * g;
+          c.lambda[j] = exp2_device(d * c.A[j]) * full;
+          const Real old = c.lambda[j] * (q ? h[q ? q - 1 : 0][j] : start[j]);  // full r_t
+          along_B[q - s] += full * Bt[j];
+          along_A[q - s] += old * c.A[j];
+          c.dA[j] += d * old;
+          v[j] = full * du, v[Q + j] = g * h[q][j];
+        }
+        if (B_own() || C_own()) {
+          SSM_UNROLL
+          for (int j = 0; j < Q; ++j) c.dB[j] += v[j], c.dC[j] += v[Q + j];
+        }
+        if (B_own() && C_own()) continue;
+        sum_of_channels<kWarp / 2, L>(v, thread);
+        if (!(thread & kSpare)) {
+          SSM_UNROLL
+          for (int i = 0; i < kLeft; ++i) sums[q * 2 * S + i] = v[i];
         }
       }
-      if (!kB || !kC) {
-        sum_over_lanes(v, lane);
-        if (lane < V) chip.sums[warp][place * V + lane] = v[0];
-      }
-      const Real draw = (u[q] * along_B + kLn2 * along_A) * chip.slope[place][at.thread];
-      c.dD += dy * u[q];
-      const Index t = t0 + place;
-      if (t < at.end) {
+      const int row = s + mine, k = row * kLd;
+      const Real by_B = sum_of_lanes<L>(along_B, at.lane), by_A = sum_of_lanes<L>(along_A, at.lane);
+      if (leader && row < count) {
+        const Real u = x.u[k], d = x.delta[k], g = x.g[k], draw = (u * by_B + kLn2 * by_A) * x.slope[k];
+        c.dD += g * u;
         c.dbias += draw;
-        if (at.live) {
-          const Index i = (at.b * p.T + t) * p.E + at.e;
-          o.du(i, c.skip * dy + delta[q] * along_B);
-          if (p.raw) o.draw(i, draw);
-        }
+        put(o.du, first, row * wide, c.skip * g + d * by_B);
+        if (p.raw) put(o.draw, first, row * wide, draw);
       }
     }
+  }
+  __device__ static void put(const Grad& to, Index first, int further, Real value) {
+    Real* at = to.p + first + further;
+    *at = to.add ? *at + value : value;
   }
 
   // The warps' sums of dB and dC, in order, to the partial sums of this group of channels.
-  KOKKOS_FORCEINLINE_FUNCTION void add_up(const Member& m, const Place& at, OnChip<S>& chip, Index t0) const {
-    constexpr int V = OnChip<S>::V;
-    const int warps = m.team_size() / kWarp;
-    const Index group = m.league_rank() % groups;
-    for (int i = m.team_rank(); i < kChunkRows * V; i += m.team_size()) {
-      const int q = i / V, v = i - q * V, k = v % S;
-      if (k >= p.N || t0 + q >= at.end || (v < S ? kB : kC)) continue;
-      Real sum = chip.sums[0][i];
-      for (int warp = 1; warp < warps; ++warp) sum += chip.sums[warp][i];
-      (v < S ? o.dB : o.dC)[((group * o.batch + at.b) * p.T + t0 + q) * p.N + k] = sum;
+  __device__ void add_up(const Place<Form>& at, Index t0, int count, int thread, const Real* sums) const {
+    const int v = thread % (2 * S), k = v % S;
+    if (k >= p.N || (v < S ? B_own() : C_own())) return;
+    Real* to = (v < S ? o.dB : o.dC) + ((at.group * o.batch + at.b) * p.T + t0) * p.N + k;
+    SSM_UNROLL
+    for (int q = thread / (2 * S); q < kRows; q += kThreads / (2 * S)) {
+      Real sum = sums[q * 2 * S + v];
+      SSM_UNROLL
+      for (int warp = 1; warp < kWarps; ++warp) sum += sums[(warp * kRows + q) * 2 * S + v];
+      if (q < count) to[q * static_cast<int>(p.N)] = sum;
     }
+  }
+
+  // Sums over the segment.
+  __device__ void leave(const Place<Form>& at, Index row, Carried& c) const {
+    SSM_UNROLL
+    for (int other = L / 2; other > 0; other /= 2) c.dD += shuffle_xor(c.dD, other), c.dbias += shuffle_xor(c.dbias, other);
+    if (!at.live) return;
+    const Index N = p.N;
+    Real* to = o.partial + (row * p.E + at.e) * sums_of_channel(N);
+    SSM_UNROLL
+    for (int j = 0; j < Q; ++j) {
+      const Index k = at.lane * Q + j;
+      if (k >= N) continue;
+      to[k] = c.dA[j] * kLn2 * c.A[j];
+      if (B_own()) to[N + 2 + k] = c.dB[j];
+      if (C_own()) to[2 * N + 2 + k] = c.dC[j];
+    }
+    if (at.lane == 0) to[N] = c.dD, to[N + 1] = c.dbias;
   }
 };
 
-template <int S, bool kB, bool kC>
-void backward_states(const Run& r, const Inputs& p, const Outputs& o, Index B, const Cut& cut) {
+inline void cut_backward(bool B_own, bool C_own, const Run& r, const Inputs& p, const Outputs& o, Index B) {
+  const Cut cut(B, p.T, p.E, p.N, true);
   Real *ends = cut.segments > 1 ? p.work : nullptr, *steps = ends ? ends + B * cut.segments * p.E * p.N : nullptr;
-  if (ends) {
-    launch_cut<8>("ssm::selective_scan_lambda", r, cut, B, LambdaCut<S, kC>{p, o.dy, cut.groups, cut.segments, cut.length, ends, steps});
-    carry(r, p, B, cut.segments, true, steps, ends);
-  }
-  launch_cut<4>("ssm::selective_scan_back", r, cut, B, BackwardCut<S, kB, kC>{p, o, ends, cut.groups, cut.segments, cut.length});
-}
-
-template <bool kB, bool kC>
-void cut_backward(Kinds<kB, kC>, const Run& r, const Inputs& p, const Outputs& o, Index B) {
-  const Cut cut(B, p.T, p.E);
-  if (p.N <= 8) backward_states<8, kB, kC>(r, p, o, B, cut);
-  else backward_states<kMostStates, kB, kC>(r, p, o, B, cut);
+  const Copies by(p, B_own, C_own, o.dy);
+  const Index blocks = B * cut.segments * cut.groups;
+  with_lanes(cut, by, [&](auto form, auto rows_only) {
+    using Lambda = LambdaCut<decltype(form), decltype(rows_only)::value>;
+    using Back = BackwardCut<decltype(form), decltype(rows_only)::value>;
+    if (ends) {
+      launch_shared("ssm::selective_scan_lambda", r, blocks, Lambda::kBytes,
+                    Lambda{p, o.dy, cut.groups, cut.segments, cut.length, by, ends, steps});
+      carry(r, p, B, cut.segments, true, steps, ends);
+    }
+    launch_shared("ssm::selective_scan_back", r, blocks, Back::kBytes, Back{p, o, ends, cut.groups, cut.segments, cut.length, by});
+  });
 }
 
 }  // namespace ssm::selective_scan_op
