@@ -12,7 +12,7 @@ from pathlib import Path
 
 MODES = ("eager", "compile", "graph", "compile_graph")
 # What all modes of a comparison are told
-SAME = ("batch", "length", "d_model", "depth", "threads", "mlp", "mamba_scan", "precision", "every", "device", "budget")
+SAME = ("batch", "length", "d_model", "depth", "threads", "mlp", "scan", "precision", "every", "device", "budget")
 
 
 class Peer:

@@ -20,8 +20,8 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_kernels import scan_of, scan_text
 from torch_models import MIXERS, Model, Shape
-from torch_recurrences import scan_of, scan_text
 
 WARM_UP = {"cpu": 1, "cuda": 3}  # steps before the first sample
 
@@ -121,13 +121,13 @@ def serve(a: argparse.Namespace) -> None:
     torch.set_num_threads(a.threads)
     torch.set_float32_matmul_precision("high" if a.precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = a.precision == "tf32"  # on by itself
-    scan = scan_of(a.mamba_scan, a.device)
+    scan = scan_of(a.variant, a.scan, a.device)
     step = Step(a, scan)
     every = a.every
     if every > 1:  # no sample of a slow model longer than half a second
         every = max(1, min(every, int(0.5 / step.samples(1, 1, 0)[0])))
     facts = {"parameters": sum(p.numel() for p in step.model.parameters()), "start_rss": start_rss, "every": every}
-    facts |= {"torch": torch.__version__, "scan": scan_text(scan) if a.variant == "mamba" else ""}
+    facts |= {"torch": torch.__version__, "scan": scan_text(a.variant, scan, a.device)}
     say(**facts, setup=time.perf_counter() - begin)
     for line in sys.stdin:
         say(seconds=step.samples(int(line), every, a.budget), **step.facts())
@@ -144,8 +144,8 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="steps of a sample")
     parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no further sample is begun")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--mlp", type=int, default=2, help="width of the MLP of attention and Hyena in units of D")
-    parser.add_argument("--mamba-scan", choices=["auto", "kernel", "loop", "chunk"], default="auto")
+    parser.add_argument("--mlp", type=int, default=-1, help="width of the MLPs in units of D; -1: the variant's")
+    parser.add_argument("--scan", choices=["auto", "kernel", "loop", "chunk"], default="auto")
     try:
         serve(parser.parse_args())
     except Exception as e:
