@@ -23,9 +23,9 @@ if mode == "compile":
 if variant == "mamba":
     print("Traceback\\nout of luck", file=sys.stderr)
     sys.exit(3)
-say(parameters=1000, start_rss=1, torch="9.9", scan="", every=1, setup=0.5)
+say(parameters=1000, start_rss=1, version="PyTorch 9.9", scan="", every=1, setup=0.5)
 for line in sys.stdin:
-    say(seconds=[0.5 if mode == "graph" else 2.0] * int(line), peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
+    say(seconds={"train_step": [0.5 if mode == "graph" else 2.0] * int(line)}, peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
 """
 
 

@@ -14,6 +14,7 @@ KERNELS = {
     "deltanet": ("fla.ops.delta_rule", "chunk_delta_rule", "fla-core", "Triton", ", in bfloat16: it takes no float32"),
     # Parts of the above
     "selective_scan": ("selective_scan_cuda", "fwd", "mamba-ssm", "CUDA", ""),
+    "selective_scan_backward": ("selective_scan_cuda", "bwd", "mamba-ssm", "CUDA", ""),
     "short_conv": ("fla.modules.causal_conv1d", "causal_conv1d", "fla-core", "Triton", ""),
     "state_update": ("mamba_ssm.ops.triton.selective_state_update", "selective_state_update", "mamba-ssm", "Triton", ""),
 }  # fmt: skip
