@@ -25,7 +25,8 @@ if variant == "mamba":
     sys.exit(3)
 say(parameters=1000, start_rss=1, version="PyTorch 9.9", scan="", every=1, setup=0.5)
 for line in sys.stdin:
-    say(seconds={"train_step": [0.5 if mode == "graph" else 2.0] * int(line)}, peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
+    seconds = [0.5 if mode == "graph" else 2.0] * int(line)
+    say(seconds={"train_step": seconds}, peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
 """
 
 

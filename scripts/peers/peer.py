@@ -25,9 +25,10 @@ class Peer:
 
     def start(self, compilers: int) -> None:
         self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - open as long as the process
+        told = {"TORCHINDUCTOR_COMPILE_THREADS": str(compilers), "TRITON_CACHE_AUTOTUNING": "1"}
         self.process = subprocess.Popen(
             self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
-            start_new_session=True, env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": str(compilers), "TRITON_CACHE_AUTOTUNING": "1"},
+            start_new_session=True, env=os.environ | told,
         )  # fmt: skip
 
     def wait(self, deadline: float) -> None:

@@ -48,7 +48,7 @@ def scalar_decay(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, size: int = 
 
 
 def vector_decay(q: Tensor, k: Tensor, v: Tensor, g: Tensor, size: int = 16) -> Tensor:
-    """S_t = diag(e^{g_t}) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t; g (B,T,H,K). Chunks are short: e^{-b} must stay finite."""
+    """S_t = diag(e^{g_t}) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t; g (B,T,H,K). Chunks are short: e^{-b} stays finite."""
     length = q.shape[1]
     q, k, v, g = (cut(x, size) for x in (q, k, v, g))
     b = g.cumsum(-2)

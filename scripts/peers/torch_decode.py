@@ -3,9 +3,9 @@
 
     scripts/peers/torch_decode.py mamba --batch 1 --d-model 512 --device cuda --mode graph    # then "20"
 
-Modes: eager; compile; graph, the step captured and replayed as a CUDA graph; compile_graph. States change in place; what
-does not depend on the input is made once. attention looks back over --length positions. The states of mamba and mamba2
-are updated by mamba-ssm's kernel where it can be imported and there is a GPU. A sample is --every steps.
+Modes: eager; compile; graph, the step captured and replayed as a CUDA graph; compile_graph. States change in place;
+what does not depend on the input is made once. attention looks back over --length positions. The states of mamba and
+mamba2 are updated by mamba-ssm's kernel where it can be imported and there is a GPU. A sample is --every steps.
 """
 
 import argparse
@@ -206,7 +206,9 @@ def prepare(a: argparse.Namespace):
     fused = isinstance(step, Selective) and step.update
     facts = {"version": f"PyTorch {torch.__version__}", "scan": text("state_update") if fused else "PyTorch"}
     facts["every"] = a.every
-    return facts, lambda n: {"seconds": {"decode": [seconds(run, a.device, a.every) for _ in range(n)]}} | memory(a.device)
+    return facts, lambda n: {"seconds": {"decode": [seconds(run, a.device, a.every) for _ in range(n)]}} | memory(
+        a.device
+    )
 
 
 def main() -> int:

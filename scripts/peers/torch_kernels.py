@@ -16,7 +16,9 @@ KERNELS = {
     "selective_scan": ("selective_scan_cuda", "fwd", "mamba-ssm", "CUDA", ""),
     "selective_scan_backward": ("selective_scan_cuda", "bwd", "mamba-ssm", "CUDA", ""),
     "short_conv": ("fla.modules.causal_conv1d", "causal_conv1d", "fla-core", "Triton", ""),
-    "state_update": ("mamba_ssm.ops.triton.selective_state_update", "selective_state_update", "mamba-ssm", "Triton", ""),
+    "state_update": (
+        "mamba_ssm.ops.triton.selective_state_update", "selective_state_update", "mamba-ssm", "Triton", "",
+    ),
 }  # fmt: skip
 PLAIN = {"loop": "PyTorch, position by position", "chunk": "PyTorch, chunk by chunk"}
 

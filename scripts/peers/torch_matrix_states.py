@@ -29,7 +29,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class ShortConv(nn.Conv1d):
-    """Depthwise, causal, of width 4, then SiLU; x (B,T,channels). By fla's kernel where `scan` says kernel and it is there."""
+    """Depthwise, causal, of width 4, then SiLU; x (B,T,channels). With `scan` kernel by fla's, where that is there."""
 
     def __init__(self, channels: int, scan: str):
         super().__init__(channels, channels, 4, groups=channels, padding=3)

@@ -85,7 +85,9 @@ def prepare(a: argparse.Namespace):
     facts = {"version": f"PyTorch {torch.__version__}", "scan": said, "every": 1}
 
     def samples(n: int) -> dict:
-        return {"seconds": {p: [seconds(run, a.device) for _ in range(n)] for p, run in phases.items()}} | memory(a.device)
+        return {"seconds": {p: [seconds(run, a.device) for _ in range(n)] for p, run in phases.items()}} | memory(
+            a.device
+        )
 
     return facts, samples
 

@@ -1,12 +1,14 @@
 """Mixers that carry a state from position to position, in plain PyTorch: Mamba, S5, LRU, LSTM, GRU. x and y (B,T,D)."""
 
 import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_convolutions import log_uniform
 from torch_kernels import kernel
+
 
 class Mamba(nn.Module):
     """Selective scan h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t, y_t = C_t h_t + D u_t, gated by silu(z).

@@ -1,4 +1,4 @@
-"""Comparisons of parts as one results file in the project's schema: raw samples in /timing, a row of /versus for each."""
+"""Comparisons of parts as one results file in the project's schema: raw samples in /timing, a row of /versus each."""
 
 import hashlib
 import json
@@ -13,7 +13,20 @@ from peer_record import best
 
 from ssmb import results
 
-TEXT = ("what", "phase", "variant", "precision", "device", "ours", "theirs", "mode", "version", "kernel", "state", "reason")
+TEXT = (
+    "what",
+    "phase",
+    "variant",
+    "precision",
+    "device",
+    "ours",
+    "theirs",
+    "mode",
+    "version",
+    "kernel",
+    "state",
+    "reason",
+)
 NUMBERS = ("B", "T", "D", "N")
 
 
