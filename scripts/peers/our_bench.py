@@ -12,7 +12,7 @@ def bench(point: Point, checked: bool) -> results.Run:
     """One case, validated first if `checked`. Raises ProgramError with the reason when it was not timed."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bench.h5"
-        words = [str(program.binary()), "bench", *program.arguments(point), "--no-ceilings", "--out", str(out)]
+        words = [str(program.binary()), "bench", *program.arguments(point), "--out", str(out), "--no-ceilings"]
         done = subprocess.run(words + ["--no-check"] * (not checked), capture_output=True, text=True, check=False)
         if done.returncode:
             raise ProgramError((done.stderr or done.stdout).strip().splitlines()[-1])

@@ -135,15 +135,14 @@ class Hyena(nn.Module):
 
 
 class H3(nn.Module):
-    """y = W_out(q (K * (v (shift * k)))): K a diagonal system per channel, bilinear; N taps of shift; both with a skip."""
+    """y = W_out(q (K * (v (shift * k)))): K a diagonal system per channel, bilinear, shift N taps; both with a skip."""
 
     def __init__(self, d: int, length: int, n: int = 64):
         super().__init__()
         self.n, half = n, n // 2
         self.q_proj, self.k_proj, self.v_proj, self.output_linear = (nn.Linear(d, d) for _ in range(4))
-        self.ssm_k_kernel = nn.ParameterDict(
-            {"B": torch.randn(d, n) / math.sqrt(n), "C": torch.randn(1, d, n) / math.sqrt(n)}
-        )
+        taps = {name: torch.randn(*lead, d, n) / math.sqrt(n) for name, lead in (("B", ()), ("C", (1,)))}
+        self.ssm_k_kernel = nn.ParameterDict(taps)
         self.ssm_k_D, self.D = nn.Parameter(torch.randn(d)), nn.Parameter(torch.randn(d))
         pairs = torch.ones(1, d, half, dtype=torch.cfloat), torch.randn(1, d, half, dtype=torch.cfloat)
         self.kernel = nn.ParameterDict({

@@ -4,6 +4,8 @@ import importlib
 from collections.abc import Callable
 from importlib import metadata
 
+import torch
+
 # By variant: module, function, package, what it is written in, and what it does to numbers
 KERNELS = {
     "mamba": ("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", "mamba-ssm", "CUDA", ""),
@@ -24,10 +26,10 @@ PLAIN = {"loop": "PyTorch, position by position", "chunk": "PyTorch, chunk by ch
 
 
 def kernel(name: str) -> Callable:
-    """Raises RuntimeError saying why it cannot be imported."""
+    """torch.compile leaves it as it is. Raises RuntimeError saying why it cannot be imported."""
     module, function, package, *_ = KERNELS[name]
     try:
-        return getattr(importlib.import_module(module), function)
+        return torch.compiler.disable(getattr(importlib.import_module(module), function))
     except Exception as e:  # what a package of kernels raises where there is no GPU is its own affair
         raise RuntimeError(f"{package}'s {function} cannot be imported: {type(e).__name__}: {e}") from e
 
