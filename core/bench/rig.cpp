@@ -122,10 +122,8 @@ struct OpRig final : MixerRig {
   }
   void parts(Run& r, const Around& around) override {
     const auto& ops = net->ops();
-    for (std::size_t i = 0; i < ops.size(); ++i)
-      around(label(i, "forward"), [&] { forwards[i](r, [&] { ops[i]->forward(r); }); });
-    for (std::size_t i = ops.size(); i-- > 0;)
-      around(label(i, "backward"), [&] { backwards[i](r, [&] { ops[i]->backward(r); }); });
+    for (std::size_t i = 0; i < ops.size(); ++i) around(label(i, "forward"), [&] { forwards[i](r, [&] { ops[i]->forward(r); }); });
+    for (std::size_t i = ops.size(); i-- > 0;) around(label(i, "backward"), [&] { backwards[i](r, [&] { ops[i]->backward(r); }); });
   }
   void call(Run& r) override {
     parts(r, [](const std::string&, const std::function<void()>& launch) { launch(); });
