@@ -190,6 +190,40 @@ class Peers(unittest.TestCase):
         self.assertIsNone(KNOWN["peers"].draw([scored(64, 0.8, trained=True)]))
 
 
+def versus(rows: list[tuple[str, str, float, float]]) -> results.Run:
+    """Rows: what, phase, microseconds of ours and theirs; NaN: there are none."""
+    run = results.Run(Path("v.h5"), "ops-1", state="complete", meta={"device": "a GPU"})
+    table = {"what": [r[0] for r in rows], "phase": [r[1] for r in rows], "variant": ["mamba"] * len(rows)}
+    table |= {key: [8] * len(rows) for key in "BTD"} | {"N": [-1] * len(rows), "precision": ["tf32"] * len(rows)}
+    table |= {key: [f"{key}.{i}" for i in range(len(rows))] for key in ("ours", "theirs")}
+    table |= {"mode": ["graph"] * len(rows), "version": ["PyTorch 9"] * len(rows), "kernel": ["another's"] * len(rows)}
+    table |= {"state": ["ok"] * len(rows), "reason": ["no such kernel"] * len(rows)}
+    run.versus = {key: np.array(column) for key, column in table.items()}
+    for i, row in enumerate(rows):
+        for key, value in zip(("ours", "theirs"), row[2:], strict=True):
+            if np.isfinite(value):
+                run.timing[f"{key}.{i}"] = {"seconds": np.array([1e-6 * value, 1e-6 * value, 1.0])}
+    return run
+
+
+class Versus(unittest.TestCase):
+    def test_ratio_of_medians_and_what_is_missing(self):
+        run = versus(
+            [("ssd", "forward", 2, 5), ("ssd", "forward_backward", 4, 2), ("scan", "forward", 3, float("nan"))]
+        )
+        self.assertEqual(run.kind, "versus")
+        canvas = KNOWN["peer_ops"].draw([run])
+        (ax,) = canvas.axes
+        self.assertEqual([t.get_text().split("   ")[0] for t in ax.texts], ["× 2.50", "× 0.50"])
+        self.assertEqual(ax.get_yticklabels()[1].get_text(), "ssd forward + backward, B 8 T 8 D 8")
+        said = " ".join(canvas._supxlabel.get_text().split())
+        self.assertIn("another's: ssd.", said)
+        self.assertIn("scan forward, B 8 T 8 D 8: no such kernel.", said)
+        alone = versus([("scan", "forward", 3, float("nan"))])
+        self.assertEqual(KNOWN["peer_ops"].draw([alone]), "scan forward, B 8 T 8 D 8: no such kernel.")
+        self.assertIsNone(KNOWN["peer_ops"].draw([scored(64, 0.8, trained=True)]))
+
+
 class Lengths(unittest.TestCase):
     def test_mean_over_seeds_at_every_length(self):
         runs = [scored(64, 0.8, s, trained=True) for s in (1, 2)] + [scored(128, 0.4, 1), scored(128, 0.6, 2)]

@@ -1,4 +1,4 @@
-"""scripts/peers/compare and scripts/lengths, the binary and PyTorch made up: python tests/test_peers.py"""
+"""scripts/peers/ and scripts/lengths, the binary and PyTorch made up: python tests/test_peers.py"""
 
 import sys
 import unittest
@@ -23,9 +23,10 @@ if mode == "compile":
 if variant == "mamba":
     print("Traceback\\nout of luck", file=sys.stderr)
     sys.exit(3)
-say(parameters=1000, start_rss=1, torch="9.9", scan="", every=1, setup=0.5)
+say(parameters=1000, start_rss=1, version="PyTorch 9.9", scan="", every=1, setup=0.5)
 for line in sys.stdin:
-    say(seconds=[0.5 if mode == "graph" else 2.0] * int(line), peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
+    seconds = [0.5 if mode == "graph" else 2.0] * int(line)
+    say(seconds={"train_step": seconds}, peak_rss=10**8, allocated=2 * 10**6, reserved=3 * 10**6)
 """
 
 
@@ -72,6 +73,89 @@ class Compare(Case):
         done = self.compare("--variants", "s4d")
         self.assertEqual(done.returncode, 1)
         self.assertIn("disk is full", done.stdout)
+
+
+# Says what torch_ops.py, jax_ops.py and torch_decode.py would say. The graph is faster; JAX is not there.
+PARTS = """
+import json, os, sys
+script, mode = os.path.basename(sys.argv[1]), sys.argv[sys.argv.index("--mode") + 1]
+say = lambda **facts: print(json.dumps(facts), flush=True)
+if script == "jax_ops.py":
+    say(failed="ModuleNotFoundError: No module named 'jax'")
+    sys.exit(1)
+phases = {"torch_decode.py": ("decode",)}.get(script, ("forward", "forward_backward"))
+say(start_rss=1, version="PyTorch 9.9", scan="another's kernel", every=1, setup=0.5)
+for line in sys.stdin:
+    say(seconds={p: [0.5 if "graph" in mode else 2.0] * int(line) for p in phases}, peak_rss=10**8)
+"""
+
+# Says what `ssmbench bench` would say, of mixers whose ops are one each; s5 is too large.
+BENCH = """
+import sys, h5py
+words = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+variant, level, mode = words["--variants"], words["--level"], words.get("--mode", "forward_backward")
+case = f"{level}.{variant}.{mode}.B{words['--B']}.T{words['--T']}.D{words['--D']}"
+op = {"longconv": "fft_conv", "s5": "mimo_scan"}.get(variant, variant)
+names = [case] if level == "mixer" else [f"{case}.02.{op}.{p}" for p in ("forward", "backward")]
+with h5py.File(words["--out"], "w") as f:
+    f.attrs["schema"], f.attrs["run_id"] = "ssmbench/1", "bench"
+    f.create_group("meta").attrs["device"] = "a GPU"
+    f["bench/state"], f["bench/reason"] = ["skipped" if variant == "s5" else "ok"], ["needs 9 MiB"]
+    for i, name in enumerate(names):
+        f[f"timing/{name}"] = [0.25 * (i + 1)] * 3
+        f[f"timing/{name}"].attrs["method"] = "events"
+    f.create_group("status").attrs["state"] = "complete"
+"""
+
+
+class Parts(Case):
+    def setUp(self):
+        super().setUp()
+        (self.tmp / "parts.py").write_text(PARTS)
+        (self.tmp / "bench.py").write_text(BENCH)
+        self.python = self.tmp / "python"
+        self.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self.tmp}/parts.py" "$@"\n')
+        (self.tmp / "ssmbench").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{self.tmp}/bench.py" "$@"\n')
+        self.python.chmod(0o755)
+
+    def run_parts(self, name, *words):
+        out = self.tmp / "out"
+        return self.script(f"peers/{name}", *words, "--peer-python", self.python, "--out", out, "--rounds", 2)
+
+    def test_ops_take_the_fastest_mode_and_add_passes(self):
+        done = self.run_parts(
+            "ops", "fft_conv", "--shape", 2, 8, 4, 1, "--device", "cuda", "--precision", "fp32", "tf32"
+        )
+        self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
+        (run,) = results.load(self.tmp / "out")
+        self.assertEqual((run.kind, run.device), ("versus", "a GPU"))
+        self.assertEqual(list(run.versus["phase"]), ["forward", "forward_backward"])  # no products: one precision
+        self.assertEqual(list(run.versus["mode"]), ["graph", "graph"])
+        self.assertEqual(list(run.versus["N"]), [-1, -1])
+        name = "fft_conv.forward_backward.fp32.B2.T8.D4"
+        self.assertEqual(list(run.timing[name]["seconds"]), [0.75] * 6)  # two rounds of three, forward and backward
+        self.assertEqual(set(run.timing[f"peer_{name}"]["seconds"]), {0.5})
+        self.assertEqual(set(run.timing[f"peer_eager_{name}"]["seconds"]), {2.0})
+        self.assertEqual(run.timing[name]["method"], "events")
+
+    def test_each_side_may_be_missing_and_says_why(self):
+        done = self.run_parts("ops", "s5_layer", "--device", "cuda", "--shape", 2, 8, 4, 4)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("ours: skipped: needs 9 MiB", done.stdout)
+        self.assertIn("jit: ModuleNotFoundError", done.stdout)
+        (run,) = results.load(self.tmp / "out")
+        self.assertEqual(list(run.versus["state"]), ["failed"] * 2)
+        for words in (("--shape", 1, 8, 100, 1), ("attentoin",), ("--precision", "tf32")):
+            self.assertEqual(self.run_parts("ops", *words).returncode, 2)
+
+    def test_decode(self):
+        done = self.run_parts("decode", "mamba", "--batch", 1, 64, "--device", "cuda", "--length", 8, "--d-model", 4)
+        self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
+        (run,) = results.load(self.tmp / "out")
+        self.assertEqual([(b, m) for b, m in zip(run.versus["B"], run.versus["mode"], strict=True)],
+                         [(1, "graph"), (64, "graph")])  # fmt: skip
+        self.assertEqual(list(run.timing["mamba.decode.fp32.B64.T8.D4"]["seconds"]), [0.25] * 6)
+        self.assertEqual(self.run_parts("decode", "attention", "--length", 8192).returncode, 2)
 
 
 class Lengths(Case):

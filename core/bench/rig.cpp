@@ -1,5 +1,7 @@
 #include "bench/rig.hpp"
 
+#include <algorithm>
+
 #include "bench/made_up.hpp"
 #include "error.hpp"
 #include "probe.hpp"
@@ -23,6 +25,18 @@ void put(Real* to, const std::vector<double>& host) {
 }
 
 void add(Work& sum, const Work& w) { sum.flops += w.flops, sum.exps += w.exps, sum.bytes += w.bytes; }
+
+// A growing state is long before it is timed; longer than this, filling it would take longer than timing.
+constexpr Index kFilled = 4096;
+
+// Numbers a stream of this length carries for one sequence; nothing is allocated.
+Index carried(const BenchCase& c, const Config& config, Index length) {
+  Params params;
+  const auto variant = make_variant(c.variant, case_knobs(c, config));
+  Net net(params, Mode::stream, 1, 1, c.D, length);
+  net.output(variant->build(net, net.input(shaped({1, 1, c.D}))));
+  return net.state_numbers();
+}
 
 Work declared(const Net& net, bool backward) {
   Work sum;
@@ -81,7 +95,10 @@ struct MixerRig : Rig {
 
     const Run r{device.exec(), mode, state};
     if (mode != Mode::train) net->prepare(r);
-    if (mode == Mode::stream) net->reset(r);
+    if (mode != Mode::stream) return;
+    net->reset(r);
+    if (carried(c, config, c.T) != carried(c, config, 2 * c.T))
+      for (Index t = 1; t < std::min(c.T, kFilled); ++t) net->step(r);
   }
   void call(Run& r) override {
     replay(r, [&] {
@@ -93,16 +110,23 @@ struct MixerRig : Rig {
   std::string path() const override { return replay.path(); }
 };
 
+// Every pass of every op is a graph of its own, so that what is timed is the device's work as in a run.
 struct OpRig final : MixerRig {
-  using MixerRig::MixerRig;
-  std::string path() const override { return "eager: op by op"; }
+  std::vector<Replay> forwards, backwards;
+  OpRig(const BenchCase& c, const Config& config, Device& device) : MixerRig(c, config, device) {
+    for (std::size_t i = 0; i < net->ops().size(); ++i) forwards.emplace_back(config.run.graph), backwards.emplace_back(config.run.graph);
+  }
+  std::string path() const override { return "op by op, each " + forwards.back().path(); }
   std::string label(std::size_t i, const char* pass) const {
     return (i < 10 ? "0" : "") + std::to_string(i) + "." + net->ops()[i]->name() + "." + pass;
   }
   void parts(Run& r, const Around& around) override {
     const auto& ops = net->ops();
-    for (std::size_t i = 0; i < ops.size(); ++i) around(label(i, "forward"), [&] { ops[i]->forward(r); });
-    for (std::size_t i = ops.size(); i-- > 0;) around(label(i, "backward"), [&] { ops[i]->backward(r); });
+    for (std::size_t i = 0; i < ops.size(); ++i) around(label(i, "forward"), [&] { forwards[i](r, [&] { ops[i]->forward(r); }); });
+    for (std::size_t i = ops.size(); i-- > 0;) around(label(i, "backward"), [&] { backwards[i](r, [&] { ops[i]->backward(r); }); });
+  }
+  void call(Run& r) override {
+    parts(r, [](const std::string&, const std::function<void()>& launch) { launch(); });
   }
   std::map<std::string, Work> part_work() const override {
     std::map<std::string, Work> out;

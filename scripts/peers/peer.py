@@ -1,38 +1,34 @@
-"""The PyTorch side of a comparison: torch_step.py as processes that wait between their rounds."""
+"""The other side of a comparison: processes that wait between their rounds, each says what serving.py says."""
 
 import json
+import math
 import os
 import select
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
-from argparse import Namespace
 from pathlib import Path
 
 MODES = ("eager", "compile", "graph", "compile_graph")
-# What all modes of a comparison are told
-SAME = ("batch", "length", "d_model", "depth", "threads", "mlp", "mamba_scan", "precision", "every", "device", "budget")
 
 
 class Peer:
-    """One variant in one mode. What it cannot do is a reason in `failed`, never an exception."""
+    """One process in one mode. What it cannot do is a reason in `failed`, never an exception."""
 
-    def __init__(self, variant: str, mode: str, vocab: int, classes: int, a: Namespace):
+    def __init__(self, python: Path, script: str, mode: str, words: list[str]):
         self.mode, self.failed, self.facts, self.process = mode, "", {}, None
-        self.seconds: list[float] = []
+        self.seconds: dict[str, list[float]] = {}  # by phase
         self.memory: dict[str, int] = {}
-        script = Path(__file__).with_name("torch_step.py")
-        self.words = [str(a.peer_python), str(script), variant, "--mode", mode, "--vocab", str(vocab)]
-        self.words += ["--classes", str(classes)]
-        for key in SAME:
-            self.words += [f"--{key.replace('_', '-')}", str(getattr(a, key))]
+        self.words = [str(python), str(Path(__file__).with_name(script)), *map(str, words), "--mode", mode]
 
     def start(self, compilers: int) -> None:
         self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - open as long as the process
+        told = {"TORCHINDUCTOR_COMPILE_THREADS": str(compilers), "TRITON_CACHE_AUTOTUNING": "1"}
         self.process = subprocess.Popen(
             self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
-            start_new_session=True, env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": str(compilers)},
+            start_new_session=True, env=os.environ | told,
         )  # fmt: skip
 
     def wait(self, deadline: float) -> None:
@@ -50,7 +46,8 @@ class Peer:
             self._fail(str(e))
             return
         answer = self._answer(time.monotonic() + limit, "no samples")
-        self.seconds += answer.get("seconds", [])
+        for phase, seconds in answer.get("seconds", {}).items():
+            self.seconds.setdefault(phase, []).extend(seconds)
         for key in ("peak_rss", "allocated", "reserved"):
             self.memory[key] = max(self.memory.get(key, 0), answer.get(key, 0))
 
@@ -73,12 +70,16 @@ class Peer:
         return answer
 
     def _fail(self, why: str) -> None:
-        self.failed, self.seconds = why, []
+        self.failed, self.seconds = why, {}
         self.close()
 
     def refuse(self, why: str) -> None:
         """Is not to be started."""
         self.failed = why
+
+    def median(self, phase: str) -> float:
+        """Seconds; infinity without samples."""
+        return statistics.median(self.seconds.get(phase) or [math.inf])
 
     def close(self) -> None:
         """Ends the process and the compilers it has started."""

@@ -14,9 +14,9 @@ from ssmb import results
 from ssmb.program import Point
 
 
-def best(peers: list[Peer]) -> Peer | None:
+def best(peers: list[Peer], phase: str = "train_step") -> Peer | None:
     """The fastest that has samples."""
-    return min((p for p in peers if p.seconds), key=lambda p: float(np.median(p.seconds)), default=None)
+    return min((p for p in peers if p.seconds.get(phase)), key=lambda p: p.median(phase), default=None)
 
 
 def _timing(f: h5py.File, name: str, seconds: list[float], **attributes) -> None:
@@ -47,7 +47,7 @@ def write(m: dict, peers: list[Peer], keys: Point, a: Namespace) -> Path:
     meta, memory = {"peer_gemm": a.precision}, {"rss": m["rss"]}
     model = {}
     if fastest:
-        meta["peer"] = f"PyTorch {fastest.facts['torch']}"
+        meta["peer"] = fastest.facts["version"]
         model["peer_parameters"] = fastest.facts["parameters"]
         memory |= {"peer_rss": fastest.memory["peak_rss"], "peer_start_rss": fastest.facts["start_rss"]}
         if fastest.memory["allocated"]:
@@ -68,7 +68,7 @@ def write(m: dict, peers: list[Peer], keys: Point, a: Namespace) -> Path:
             every = peer.facts["every"]
             how = {"method": f"steady clock around {every} steps, device waited for, per step", "mode": peer.mode}
             for name in [f"peer_{peer.mode}"] + ["peer_train_step"] * (peer is fastest):
-                _timing(f, name, peer.seconds, **how)
+                _timing(f, name, peer.seconds["train_step"], **how)
         f["timing"].attrs.update(run.how)
         _table(f, peers)
         f.create_group("status").attrs.update(state="complete", reason="")

@@ -1,4 +1,4 @@
-"""Mixers whose work is a long convolution, in plain PyTorch: S4D, S4, LongConv, Hyena. x and y (B,T,D).
+"""Mixers whose work is a long convolution, in plain PyTorch: S4D, S4, LongConv, Hyena, H3. x and y (B,T,D).
 
 What depends on the length alone (powers, roots of unity, features of time) is made once, not in every step.
 """
@@ -132,3 +132,40 @@ class Hyena(nn.Module):
         x0, x1, v = u.split(self.d, dim=1)
         v = v * x1
         return self.out_proj(((fft_conv(v, kernel) + self.bias[:, None] * v) * x0).transpose(1, 2))
+
+
+class H3(nn.Module):
+    """y = W_out(q (K * (v (shift * k)))): K a diagonal system per channel, bilinear, shift N taps; both with a skip."""
+
+    def __init__(self, d: int, length: int, n: int = 64):
+        super().__init__()
+        self.n, half = n, n // 2
+        self.q_proj, self.k_proj, self.v_proj, self.output_linear = (nn.Linear(d, d) for _ in range(4))
+        taps = {name: torch.randn(*lead, d, n) / math.sqrt(n) for name, lead in (("B", ()), ("C", (1,)))}
+        self.ssm_k_kernel = nn.ParameterDict(taps)
+        self.ssm_k_D, self.D = nn.Parameter(torch.randn(d)), nn.Parameter(torch.randn(d))
+        pairs = torch.ones(1, d, half, dtype=torch.cfloat), torch.randn(1, d, half, dtype=torch.cfloat)
+        self.kernel = nn.ParameterDict({
+            "inv_dt": log_uniform(1e-3, 1e-1, d, 1), "A_real": torch.full((d, half), math.log(0.5)),
+            "A_imag": (math.pi * torch.arange(half).float()).repeat(d, 1),
+            "B": torch.view_as_real(pairs[0]).clone(), "C": torch.view_as_real(pairs[1]).clone(),
+        })  # fmt: skip
+        self.register_buffer("time", torch.arange(length), persistent=False)
+
+    def shift(self) -> Tensor:
+        """Tap i is sum_j C_{i+j} B_j; (D,N)."""
+        b, c = (torch.fft.rfft(self.ssm_k_kernel[name], 2 * self.n) for name in ("B", "C"))
+        return torch.fft.irfft(c[0] * b.conj(), 2 * self.n)[:, : self.n]
+
+    def memory(self) -> Tensor:
+        """(D,T)"""
+        p = self.kernel
+        dt, a = p["inv_dt"].exp(), torch.complex(-p["A_real"].exp(), -p["A_imag"])
+        step, half = (1 + dt * a / 2) / (1 - dt * a / 2), 1 - dt * a / 2
+        w = torch.view_as_complex(p["C"])[0] * torch.view_as_complex(p["B"])[0] * dt / half
+        return 2 * torch.einsum("dn,dnt->dt", w, torch.exp(step.log()[..., None] * self.time)).real
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).mT for f in (self.q_proj, self.k_proj, self.v_proj))
+        s = v * (fft_conv(k, self.shift()) + self.ssm_k_D[:, None] * k)
+        return self.output_linear((q * (fft_conv(s, self.memory()) + self.D[:, None] * s)).mT)

@@ -1,10 +1,11 @@
-"""The models in plain PyTorch, as one writes them without kernels of one's own; Mamba's scan may be mamba-ssm's.
+"""The models in plain PyTorch, as one writes them without kernels of one's own; where they can be imported, scans and
+chunks are mamba-ssm's and fla's (torch_kernels.py).
 
     embedding -> layers x [x + mixer(norm(x))] -> norm -> mean over time -> classes
 
-x (B,T,D) throughout; for attention and Hyena an MLP follows every mixer as a second residual branch. The mixers follow
-the published definitions; attention (scaled_dot_product_attention, causal) and TCN stand here, the others in
-torch_convolutions.py and torch_recurrences.py.
+x (B,T,D) throughout; for some an MLP follows every mixer as a second residual branch. The mixers follow the published
+definitions; attention (scaled_dot_product_attention, causal) and TCN stand here, the others in torch_convolutions.py,
+torch_recurrences.py and torch_matrix_states.py.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_convolutions import S4, S4D, Hyena, LongConv
+from torch_convolutions import H3, S4, S4D, Hyena, LongConv
+from torch_matrix_states import DeltaNet, Gla, LinearAttention, Mamba2, RetNet
 from torch_recurrences import S5, Gated, Lru, Mamba
 
 
@@ -23,8 +25,8 @@ class Shape:
     layers: int
     vocab: int
     classes: int
-    scan: str = "chunk"  # Mamba: kernel, loop or chunk
-    mlp: int = 2  # width of the MLP of attention and Hyena in units of D, 0: none
+    scan: str = "chunk"  # kernel, loop (Mamba) or chunk
+    mlp: int = -1  # width of the MLP in units of D, 0: none, -1: the variant's
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -76,13 +78,20 @@ MIXERS = {
     "lru": lambda s, _: Lru(s.d, s.length),
     "longconv": lambda s, _: LongConv(s.d, s.length),
     "hyena": lambda s, _: Hyena(s.d, s.length),
+    "h3": lambda s, _: H3(s.d, s.length),
     "mamba": lambda s, _: Mamba(s.d, s.scan),
+    "mamba2": lambda s, _: Mamba2(s.d, s.scan),
+    "retnet": lambda s, _: RetNet(s.d, s.length, s.scan),
+    "gla": lambda s, _: Gla(s.d, s.scan),
+    "deltanet": lambda s, _: DeltaNet(s.d, s.scan),
+    "linear_attention": lambda s, _: LinearAttention(s.d, s.scan),
     "attention": lambda s, _: Attention(s.d, s.length),
     "cnn": lambda s, layer: Tcn(s.d, layer),
     "lstm": lambda s, _: Gated(nn.LSTM, s.d),
     "gru": lambda s, _: Gated(nn.GRU, s.d),
 }
-WITH_MLP = ("attention", "hyena")
+# Width of the MLP after every mixer, in units of D
+MLP = {"attention": 2, "hyena": 2, "h3": 4, "retnet": 2, "gla": 4, "deltanet": 4, "linear_attention": 2}
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -92,7 +101,7 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(x.flatten(0, 1)).view_as(x)
 
 
-NORMS = {"mamba": nn.RMSNorm, "s5": BatchNorm}
+NORMS = dict.fromkeys(("mamba", "mamba2", "retnet", "gla", "deltanet"), nn.RMSNorm) | {"s5": BatchNorm}
 
 
 class Block(nn.Module):
@@ -102,8 +111,9 @@ class Block(nn.Module):
         super().__init__()
         make_norm = NORMS.get(name, nn.LayerNorm)
         self.norm, self.mixer, self.mlp = make_norm(s.d), MIXERS[name](s, layer), None
-        if name in WITH_MLP and s.mlp:
-            up, down = nn.Linear(s.d, s.mlp * s.d), nn.Linear(s.mlp * s.d, s.d)
+        width = s.d * (MLP.get(name, 0) if s.mlp < 0 else s.mlp)
+        if width:
+            up, down = nn.Linear(s.d, width), nn.Linear(width, s.d)
             self.mlp = nn.Sequential(make_norm(s.d), up, nn.GELU(), down)
 
     def forward(self, x: Tensor) -> Tensor:

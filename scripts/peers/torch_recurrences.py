@@ -1,37 +1,13 @@
 """Mixers that carry a state from position to position, in plain PyTorch: Mamba, S5, LRU, LSTM, GRU. x and y (B,T,D)."""
 
 import math
-from importlib import metadata
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_convolutions import log_uniform
-
-try:
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-except ImportError as e:
-    selective_scan_fn, NO_KERNEL = None, str(e)
-
-
-def scan_of(asked: str, device: str) -> str:
-    """auto: mamba-ssm's kernel where it can be imported and there is a GPU, else chunk."""
-    if asked == "auto":
-        return "kernel" if selective_scan_fn and device == "cuda" else "chunk"
-    if asked == "kernel" and not selective_scan_fn:
-        raise RuntimeError(f"mamba-ssm cannot be imported: {NO_KERNEL}")
-    return asked
-
-
-def scan_text(scan: str) -> str:
-    """How the selective scan is computed, for the record."""
-    if scan != "kernel":
-        return {"loop": "PyTorch, position by position", "chunk": "PyTorch, 64 positions at a time"}[scan]
-    try:
-        return f"mamba-ssm {metadata.version('mamba-ssm')}, CUDA"
-    except metadata.PackageNotFoundError:
-        return "mamba-ssm, CUDA"
+from torch_kernels import kernel
 
 
 class Mamba(nn.Module):
@@ -44,6 +20,7 @@ class Mamba(nn.Module):
     def __init__(self, d: int, scan: str, n: int = 16):
         super().__init__()
         self.e, self.n, self.rank, self.scan = 2 * d, n, math.ceil(d / 16), scan
+        self.fused_scan = kernel("mamba") if scan == "kernel" else None
         self.in_proj = nn.Linear(d, 2 * self.e, bias=False)
         self.conv = nn.Conv1d(self.e, self.e, 4, groups=self.e, padding=3)
         self.x_proj = nn.Linear(self.e, self.rank + 2 * n, bias=False)
@@ -65,7 +42,7 @@ class Mamba(nn.Module):
     def fused(self, u: Tensor, z: Tensor, dt: Tensor, b: Tensor, c: Tensor) -> Tensor:
         delta = (self.dt_proj.weight @ dt.transpose(1, 2)).contiguous()
         b, c, z = (v.transpose(1, 2).contiguous() for v in (b, c, z))
-        y = selective_scan_fn(u.contiguous(), delta, -self.a_log.exp(), b, c, self.skip, z, self.dt_proj.bias, True)
+        y = self.fused_scan(u.contiguous(), delta, -self.a_log.exp(), b, c, self.skip, z, self.dt_proj.bias, True)
         return y.transpose(1, 2)
 
     def plain(self, u: Tensor, delta: Tensor, b: Tensor, c: Tensor) -> Tensor:

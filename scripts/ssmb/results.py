@@ -52,10 +52,13 @@ class Run:
     timing: dict[str, dict] = field(default_factory=dict)  # phase -> {"seconds": raw samples, attributes}
     how: dict = field(default_factory=dict)  # what /timing says of all steps: step_path, data_path, the loader's share
     peer: dict[str, np.ndarray] = field(default_factory=dict)  # /peer: one row per mode of what this was compared with
+    versus: dict[str, np.ndarray] = field(default_factory=dict)  # /versus: one row per part compared with another's
 
     @property
     def kind(self) -> str:
-        """train, bench (timings), or eval (a checkpoint scored again by `ssmbench eval --out`)."""
+        """train, bench (timings), versus (parts against another's), or eval (a checkpoint scored again, with --out)."""
+        if self.versus:
+            return "versus"
         if self.bench or self.run_id == "bench":
             return "bench"
         return "eval" if self.evals and not self.train and self.state == "complete" else "train"
@@ -195,7 +198,7 @@ def read(path: Path) -> Run:
             if table:
                 rows = zip(table["kind"], table["label"], table["value"], table["source"], strict=True)
                 run.references = [Reference(str(k), str(label), float(v), str(s)) for k, label, v, s in rows]
-            run.how, run.peer = _attributes(f, "timing"), _columns(f, "peer")
+            run.how, run.peer, run.versus = _attributes(f, "timing"), _columns(f, "peer"), _columns(f, "versus")
             for phase in f.get("timing", {}):
                 samples = f["timing"][phase]
                 seconds = samples["seconds"] if isinstance(samples, h5py.Group) else samples
