@@ -97,8 +97,14 @@ void check(const Door& door) {
 }
 
 void check_sum(const SumDoor& door) {
-  for (const Shape& s :
-       {Shape{1, 1, 1, 1}, {3, 5, 1700, 1}, {17, 33, 31, 3}, {130, 20, 600, 3}, {5, 7, 9, 300}, {520, 9, 40, 1}, {9, 530, 40, 1}})
+  for (const Shape& s : {Shape{1, 1, 1, 1},
+                         {3, 5, 1700, 1},
+                         {3, 5, 9001, 2},
+                         {17, 33, 31, 3},
+                         {130, 20, 600, 3},
+                         {5, 7, 9, 300},
+                         {520, 9, 40, 1},
+                         {9, 530, 40, 1}})
     for (int way = 0; way < 16; ++way) {
       const bool ta = way & 1, tb = way & 2, rows = way & 4, product = !rows || way & 8;
       if (!product && s.N == 1) continue;

@@ -6,7 +6,9 @@
 #include "launch.hpp"
 #include "lib/blas.hpp"
 #include "lib/gpu_blas.hpp"
+#include "lib/launch_shared.hpp"
 #include "lib/reduce.hpp"
+#include "lib/warp.hpp"
 
 namespace ssm {
 namespace blas_gpu {
@@ -42,6 +44,36 @@ void start_from_bias(const Run& r, const Gemm& g) {
   else small ? start_pieces<1, std::int32_t>(r, g) : start_pieces<1, Index>(r, g);
 }
 
+// out[piece * rows + row] = alpha sum over that piece of row `row` of A, cut in `pieces` of `length`; rows = batch * M. A block of threads has
+// one piece, and eight loads of a thread are on their way: one warp a row took three times as long as the memory needs.
+struct SumOfPiece {
+  static constexpr int kThreads = 256, kBlocks = 8, kAtOnce = 8;
+  const Real* A;
+  Real *out, alpha;
+  Index M, K, lda, stride, rows, length;
+
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Index piece = quotient(block, rows), row = block - piece * rows, matrix = quotient(row, M);
+    const Real* from = A + matrix * stride + (row - matrix * M) * lda;
+    const Index first = piece * length, last = first + length < K ? first + length : K;
+    Real sum[kAtOnce];
+    SSM_UNROLL
+    for (int q = 0; q < kAtOnce; ++q) sum[q] = 0;
+    for (Index k = first + thread; k < last; k += kAtOnce * kThreads) {
+      SSM_UNROLL
+      for (int q = 0; q < kAtOnce; ++q) sum[q] += k + q * kThreads < last ? from[k + q * kThreads] : Real(0);
+    }
+    const Real mine = sum_of_warp(((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
+    if (thread % kWarp == 0) memory[thread / kWarp] = mine;
+    __syncthreads();
+    if (thread > 0) return;
+    Real total = 0;
+    SSM_UNROLL
+    for (int w = 0; w < kThreads / kWarp; ++w) total += memory[w];
+    out[block] = alpha * total;
+  }
+};
+
 // row_sum(m) += alpha sum of A(m, k) over k and the batch; needs no more scratch than the product's parts. False where that is too little.
 bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   const Index M = g.M, K = g.K, lda = g.lda, stride = g.stride_a, room = sum_cut(M, g.N, K, g.batch).parts * M * (g.N + 1);
@@ -63,14 +95,14 @@ bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
           Grad{row_sum, true});
     return true;
   }
-  if (g.batch * M > room) return false;
-  launch_rows(
-      "ssm::bias_gradient", r, g.batch * M, KOKKOS_LAMBDA(const Row& row, const Index i) {
-        const Real* from = A + i / M * stride + i % M * lda;
-        const Real sum = row.sum(K, [&](const Index k) { return from[k]; });
-        row.once([&] { scratch[i] = alpha * sum; });
-      });
-  plain::add_parts(r, scratch, g.batch, M, M, 1, row_sum);
+  const Index rows = g.batch * M;
+  if (rows > room) return false;
+  constexpr Index kBlocksWanted = 1024, kLeast = 4096;  // blocks at once on a GPU; entries that are worth a block
+  Index pieces = 1;
+  while (rows * pieces < kBlocksWanted && K > kLeast * pieces && 2 * rows * pieces <= room) pieces *= 2;
+  launch_shared("ssm::bias_gradient", r, rows * pieces, sizeof(Real) * (SumOfPiece::kThreads / kWarp),
+                SumOfPiece{A, scratch, alpha, M, K, lda, stride, rows, (K + pieces - 1) / pieces});
+  plain::add_parts(r, scratch, pieces * g.batch, M, M, 1, row_sum);
   return true;
 }
 
