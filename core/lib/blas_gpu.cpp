@@ -21,24 +21,26 @@ struct alignas(W * sizeof(Real)) Piece {
 // W neighbours of a row by one thread; Int counts all pieces, and divides many times faster with 32 bits.
 template <int W, class Int>
 void start_pieces(const Run& r, const Gemm& g) {
-  const Real* bias = g.bias;
+  const Real *bias = g.bias, *onto = g.onto;
   Real* C = g.C;
   const Int M = static_cast<Int>(g.M), pieces = static_cast<Int>(g.N / W);
   const Index ldc = g.ldc, stride = g.stride_c;
   const bool per_row = g.bias_per_row;
   launch(
-      "ssm::gemm_bias", r, g.batch * g.M * (g.N / W), KOKKOS_LAMBDA(const Index i) {
+      "ssm::gemm_start", r, g.batch * g.M * (g.N / W), KOKKOS_LAMBDA(const Index i) {
         const Int item = static_cast<Int>(i), row = item / pieces, matrix = row / M, m = row - matrix * M, n = (item - row * pieces) * W;
         Piece<W> p;
-        for (int l = 0; l < W; ++l) p.at[l] = bias[per_row ? m : n + l];
-        *reinterpret_cast<Piece<W>*>(C + matrix * stride + m * ldc + n) = p;
+        const Index at = matrix * stride + m * ldc + n;
+        if (onto) p = *reinterpret_cast<const Piece<W>*>(onto + at);
+        for (int l = 0; l < W; ++l) p.at[l] = (onto ? p.at[l] : Real(0)) + (bias ? bias[per_row ? m : n + l] : Real(0));
+        *reinterpret_cast<Piece<W>*>(C + at) = p;
       });
 }
 
-// C = bias, before a product that is added to it.
-void start_from_bias(const Run& r, const Gemm& g) {
-  const bool whole =
-      g.N % 4 == 0 && g.ldc % 4 == 0 && g.stride_c % 4 == 0 && reinterpret_cast<std::uintptr_t>(g.C) % (4 * sizeof(Real)) == 0;
+// C = onto + bias, of which one may be absent, before a product that is added to it.
+void start(const Run& r, const Gemm& g) {
+  const auto aligned = [](const Real* p) { return reinterpret_cast<std::uintptr_t>(p) % (4 * sizeof(Real)) == 0; };
+  const bool whole = g.N % 4 == 0 && g.ldc % 4 == 0 && g.stride_c % 4 == 0 && aligned(g.C) && aligned(g.onto);
   const bool small = g.batch * g.M * g.N <= std::numeric_limits<std::int32_t>::max();
   if (whole) small ? start_pieces<4, std::int32_t>(r, g) : start_pieces<4, Index>(r, g);
   else small ? start_pieces<1, std::int32_t>(r, g) : start_pieces<1, Index>(r, g);
@@ -109,9 +111,10 @@ bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
 }  // namespace blas_gpu
 
 void gemm(const Run& r, const Gemm& g) {
-  if (g.bias) blas_gpu::start_from_bias(r, g);
-  const Real beta = g.bias ? Real(1) : g.beta;
-  gpu_blas::product(r, g, beta);
+  const bool more = g.bias || g.onto;
+  if (more && gpu_blas::whole(r, g)) return;
+  if (more) blas_gpu::start(r, g);
+  gpu_blas::product(r, g, more ? Real(1) : g.beta);
 }
 
 // One matrix: the library divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
