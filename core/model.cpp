@@ -199,8 +199,7 @@ Tensor Model::residual(Net& n, Tensor x, const std::string& norm_kind, const std
                        const std::function<Tensor(Tensor)>& f) {
   Tensor h = place == "pre" ? norm(n, x, norm_kind, norm_name) : x;
   h = f(h);
-  if (config.dropout > 0) h = dropout(n, h, config.dropout, config.tie_dropout);
-  x = add(n, x, h);
+  x = config.dropout > 0 ? add(n, x, dropout(n, h, config.dropout, config.tie_dropout)) : residual_add(n, x, h);
   if (place == "post") x = norm(n, x, norm_kind, norm_name);
   return config.mask == "full" ? mask_padding(n, x) : x;
 }

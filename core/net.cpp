@@ -40,6 +40,7 @@ Tensor Net::input(Tensor shape) {
   shape.id = static_cast<int>(values_.size());
   values_.push_back({shape.size(), -1, {0, 0}, {}, true, false});
   grads_.push_back({shape.size()});
+  home_.push_back(shape.id);
   producer_.push_back(-1);
   producer_saves_.push_back(false);
   external_grad_.push_back(false);
@@ -51,11 +52,22 @@ void Net::output(Tensor y) { external_grad_[at(y.id)] = true; }
 
 Tensor Net::as(Tensor x, Order order) { return x.order == order ? x : transpose(*this, x); }
 
+bool Net::add_within(Tensor h, Tensor x) {
+  const int last = static_cast<int>(ops_.size()) - 1;
+  if (last < 0 || producer_[at(h.id)] != last || producer_saves_[at(h.id)] || external_grad_[at(h.id)]) return false;
+  if (h.size() != x.size() || h.order != x.order) return false;
+  for (const Use& use : uses_)
+    if (use.op == last && use.tensor == x.id) return false;
+  return ops_[at(last)]->adds(x);
+}
+
 // --- what ops declare ---
+
+int Op::place() const { return index < 0 ? static_cast<int>(n.ops_.size()) : index; }
 
 Tensor Op::in(Tensor x, Save keep_value) {
   if (x.id < 0) throw std::logic_error(std::string(name()) + ": input was never made");
-  const int self = static_cast<int>(n.ops_.size());
+  const int self = place();
   for (const Net::Use& use : n.uses_)
     if (use.op == self && use.tensor == x.id) throw std::logic_error(std::string(name()) + " takes one tensor twice: add a copy");
   n.uses_.push_back({self, x.id, keep_value == save, false});
@@ -68,6 +80,11 @@ Tensor Op::out(Tensor shape, Save keep_value) {
   n.producer_[at(shape.id)] = static_cast<int>(n.ops_.size());
   n.producer_saves_[at(shape.id)] = keep_value == save;
   return shape;
+}
+
+void Op::passes(Tensor x, Tensor y) {
+  if (x.size() != y.size()) throw std::logic_error(std::string(name()) + " passes a gradient on to a tensor of another size");
+  n.passes_.push_back({place(), x.id, y.id});
 }
 
 Tensor Op::keep(Tensor shape) {
@@ -112,12 +129,16 @@ Grad Op::g(Tensor x) const {
     if (use.op == index && use.tensor == x.id) return {n.grad(x), use.adds};
   throw std::logic_error(std::string(name()) + ": gradient of a tensor that is not an input");
 }
+bool Op::shares(Tensor x, Tensor y) const { return n.home_[at(x.id)] == n.home_[at(y.id)]; }
+void Op::pass(const Run& r, Tensor y, Tensor x) const {
+  if (!shares(x, y)) copy(r, d(y), g(x), y.size());
+}
 Real* Op::v(Param p) const { return n.params.value(p); }
 Real* Op::d(Param p) const { return n.params.grad(p); }
 Real* Op::v(Scratch s) const { return n.scratch_base_ + s.offset; }
 Real* Op::v(State s) const { return n.state_base_ + s.offset; }
 Real* Net::value(Tensor t) const { return activation_base_ + values_[at(t.id)].offset; }
-Real* Net::grad(Tensor t) const { return gradient_base_ + grads_[at(t.id)].offset; }
+Real* Net::grad(Tensor t) const { return gradient_base_ + grads_[at(home_[at(t.id)])].offset; }
 
 // --- the plan ---
 
@@ -197,11 +218,52 @@ void Net::plan_lifetimes() {
       grads_[t].life = {backward_tick_[at(last_consumer[t])], producer_[t] < 0 ? end : backward_tick_[at(producer_[t])]};
     }
   }
+  share_gradients();
 }
 
-// First fit by decreasing size among the buffers whose ticks overlap. Returns the size of the whole.
+// On the way back the op is the first to write the gradient of its input, and nobody outside holds that or the output's.
+bool Net::sets_alone(const Pass& pass) const {
+  if (external_grad_[at(pass.input)] || external_grad_[at(pass.output)] || !has_grad_[at(pass.input)]) return false;
+  return std::any_of(uses_.begin(), uses_.end(),
+                     [&](const Use& use) { return use.op == pass.op && use.tensor == pass.input && !use.adds; });
+}
+
+// Of two summands: the gradient of `branch` is last read, by its producer, before another op than the sum writes that of `stream` or reads it.
+bool Net::ends_before(const Pass& branch, const Pass& stream) const {
+  const int producer = producer_[at(branch.input)];
+  if (producer < 0) return false;
+  for (const Pass& on : passes_)
+    if (on.op == producer) return false;
+  const auto later = [&](int op) { return op < 0 || backward_tick_[at(op)] > backward_tick_[at(producer)]; };
+  for (const Use& use : uses_)
+    if (use.op != branch.op && (use.tensor == branch.input || (use.tensor == stream.input && !later(use.op)))) return false;
+  return later(producer_[at(stream.input)]);
+}
+
+// y = a + b gives its gradient to a and b. One of them may take over the buffer at once, for the gradient of y is not read again; both may
+// where that of the branch is done with before that of the stream changes. So the gradient of a residual stream stays in one buffer.
+void Net::share_gradients() {
+  const auto share = [&](const Pass& pass) {
+    Slot &own = grads_[at(pass.input)], &to = grads_[at(home_[at(pass.output)])];
+    home_[at(pass.input)] = home_[at(pass.output)];
+    to.life = {std::min(to.life.first, own.life.first), std::max(to.life.last, own.life.last)};
+    own.life = {};
+  };
+  for (std::size_t k = passes_.size(); k-- > 0;) {
+    const Pass& pass = passes_[k];
+    const auto other =
+        std::find_if(passes_.begin(), passes_.end(), [&](const Pass& p) { return p.op == pass.op && p.input != pass.input; });
+    if (!sets_alone(pass)) continue;
+    const bool taken = other != passes_.end() && home_[at(other->input)] == home_[at(pass.output)];
+    if (!taken || ends_before(pass, *other) || ends_before(*other, pass)) share(pass);
+  }
+}
+
+// First fit among the buffers whose ticks overlap, by decreasing size, those of one size by their first tick: these take no more room than
+// the most that live at once. Returns the size of the whole.
 Index Net::pack(std::vector<Slot*> slots) {
-  std::stable_sort(slots.begin(), slots.end(), [](const Slot* a, const Slot* b) { return a->size > b->size; });
+  std::stable_sort(slots.begin(), slots.end(),
+                   [](const Slot* a, const Slot* b) { return a->size != b->size ? a->size > b->size : a->life.first < b->life.first; });
   std::vector<Slot*> placed;
   Index total = 0;
   for (Slot* slot : slots) {
@@ -228,8 +290,8 @@ void Net::plan() {
   std::vector<Slot*> values, grads;
   for (Slot& s : values_) values.push_back(&s);
   for (Slot& s : grads_) grads.push_back(&s);
-  for (const auto* group : {&values, &grads})
-    for (const Slot* s : *group)
+  for (std::size_t t = 0; t < values_.size(); ++t)
+    for (const Slot* s : {&values_[t], &grads_[at(home_[t])]})
       if (s->life.first >= 0) bytes_.without_reuse += padded(s->size) * kBytes;
   bytes_.activations = pack(values) * kBytes;
   bytes_.gradients = pack(grads) * kBytes;

@@ -39,6 +39,9 @@ struct Op {
   virtual void step(const Run& r) { forward(r); }  // one position of a stream (T = 1), state carried
   virtual void advance(const Run&) {}              // after a training step: running statistics
   virtual void prepare(const Run&) {}              // before evaluating or streaming: derived copies of parameters
+  // Takes x, of the shape of its output, as one more input and adds it to that output; false: this op does not. For Net::add_within, after
+  // the constructor.
+  virtual bool adds(Tensor) { return false; }
   virtual Cost cost() const = 0;
   // Why this op runs plain kernels where the device has faster ones for other sizes; empty: it does not.
   virtual std::string slow_because() const { return {}; }
@@ -49,10 +52,12 @@ struct Op {
   enum Save { drop, save };             // does backward() read this tensor's values?
   Tensor in(Tensor x, Save keep);       // an input; an op takes a tensor at most once (std::logic_error)
   Tensor out(Tensor shape, Save keep);  // an output, with a gradient
-  Tensor keep(Tensor shape);            // values from forward() for backward() of the same op; no gradient
-  Tensor table(Tensor shape);           // values that live as long as the net (what prepare() writes); no gradient
-  Scratch scratch(Index count);         // `count` numbers that live within one call
-  State state(Index per_sequence);      // carried by step(); Net::reset zeroes it
+  // The gradient of the input x is that of the output y (one size), as it is: the plan may let them share one buffer. backward() calls pass().
+  void passes(Tensor x, Tensor y);
+  Tensor keep(Tensor shape);        // values from forward() for backward() of the same op; no gradient
+  Tensor table(Tensor shape);       // values that live as long as the net (what prepare() writes); no gradient
+  Scratch scratch(Index count);     // `count` numbers that live within one call
+  State state(Index per_sequence);  // carried by step(); Net::reset zeroes it
   Param param(const std::string& local, std::vector<Index> shape, Init init, Group group = {});
   Param buffer(const std::string& local, std::vector<Index> shape, Init init);
 
@@ -60,13 +65,19 @@ struct Op {
   Real* v(Tensor t) const;        // values
   const Real* d(Tensor y) const;  // gradient of an own output
   Grad g(Tensor x) const;         // where the gradient of an input goes
+  // The gradient of y goes to that of x, declared by passes(): nothing is left to do where they share a buffer.
+  void pass(const Run& r, Tensor y, Tensor x) const;
+  bool shares(Tensor x, Tensor y) const;
   Real* v(Param p) const;
   Real* d(Param p) const;  // add (+=) to it
   Real* v(Scratch s) const;
   Real* v(State s) const;  // (B, size)
 
-  int index = -1;  // place in the list
+  int index = -1;  // place in the list, from push() on
   Index scratch_used = 0;
+
+ private:
+  int place() const;  // the same in a constructor, too
 };
 
 // What a batch brings, in device memory at fixed addresses.
@@ -114,6 +125,8 @@ class Net {
     ops_.push_back(std::move(op));
     return raw;
   }
+  // Lets the op that made h add x to it: h is x + h from then on. False where that is not the last op, reads x already, or does not add.
+  bool add_within(Tensor h, Tensor x);
   Tensor as(Tensor x, Order order);  // x itself, or a visible transpose
   // Of the ops added since there were `first` of them a training net keeps nothing but their inputs: backward() runs them again, as far as
   // their values are needed, into the same buffers, before it walks back through them. The same bits for less memory and more time.
@@ -167,9 +180,15 @@ class Net {
     int op, tensor;
     bool saved, adds;
   };
+  struct Pass {  // op `op` gives the gradient of its output to that of its input, unchanged
+    int op, input, output;
+  };
   void plan_way_back();
   std::vector<bool> ops_to_repeat(std::size_t first, std::size_t last) const;
   void plan_lifetimes();
+  void share_gradients();
+  bool sets_alone(const Pass& pass) const;
+  bool ends_before(const Pass& branch, const Pass& stream) const;
   static Index pack(std::vector<Slot*> slots);
 
   std::string prefix_;
@@ -177,6 +196,8 @@ class Net {
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<Slot> values_, grads_;
   std::vector<Use> uses_;
+  std::vector<Pass> passes_;
+  std::vector<int> home_;      // the tensor in whose buffer a tensor's gradient lies; most often itself
   std::vector<int> producer_;  // op that writes a tensor, -1 for inputs
   std::vector<bool> producer_saves_, external_grad_, has_grad_;
   std::vector<int> segment_;  // of an op: the ops it is recomputed with, by the index of their first; -1: kept

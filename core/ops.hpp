@@ -47,6 +47,8 @@ Tensor silu_gate(Net& n, Tensor y, Tensor z);     // y * silu(z)
 Tensor sigmoid_gate(Net& n, Tensor y, Tensor z);  // y * sigmoid(z)
 Tensor multiply(Net& n, Tensor a, Tensor b);
 Tensor add(Net& n, Tensor a, Tensor b);
+// x + h, added by the op that made h where that is the last one and can: h is used up, nothing else may read it, before or after.
+Tensor residual_add(Net& n, Tensor x, Tensor h);
 // Inverted dropout in train mode; tied: one mask per (batch, channel), the same at all t.
 Tensor dropout(Net& n, Tensor x, double p, bool tied);
 Tensor transpose(Net& n, Tensor x);     // BTD <-> BDT
@@ -154,6 +156,7 @@ Loss cross_entropy(Net& n, Tensor logits);  // targets of the batch, -1 ignored
 Loss mean_squared_error(Net& n, Tensor y);  // values of the batch
 
 // --- on raw memory ---
+void copy(const Run& r, const Real* from, Grad to, Index count);  // sets or adds
 void fill(const Run& r, Real* p, Index count, Real value);
 
 }  // namespace ssm

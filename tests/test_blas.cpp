@@ -48,16 +48,19 @@ struct Shape {
 const std::vector<Shape> kShapes = {{1, 1, 1, 1},    {1, 70, 33, 2},    {3, 1, 5, 3},     {7, 17, 31, 1},
                                     {65, 130, 3, 2}, {300, 140, 64, 1}, {33, 1100, 17, 1}};
 
-// All transposes, a leading dimension wider than the matrix, alpha, and the three ways to start C: from NaN, added to, from a bias.
+// All transposes, a leading dimension wider than the matrix, alpha, and the ways to start C: from NaN, added to, from a bias of columns or
+// rows, from another matrix, from that and a bias.
 void check(const Door& door) {
   for (const Shape& s : kShapes)
-    for (int way = 0; way < 16; ++way) {
+    for (int way = 0; way < 28; ++way) {
       const bool ta = way & 1, tb = way & 2;
       const int start = way >> 2;
+      const bool onto = start >= 4, columns = start == 2 || start == 5, rows = start == 3 || start == 6;
       const Index lda = (ta ? s.M : s.K) + 3, ldb = (tb ? s.K : s.N) + 1, ldc = s.N + 2;
       const Index sa = (ta ? s.K : s.M) * lda, sb = (tb ? s.N : s.K) * ldb, sc = s.M * ldc;
-      const Block A("A", s.batch * sa), B("B", s.batch * sb), C("C", s.batch * sc, start == 1 ? 0 : kNaN), bias("bias", s.M + s.N);
-      const Real alpha = start == 1 ? Real(0.5) : Real(1), beta = start == 1 ? Real(-2) : Real(0);
+      const Block A("A", s.batch * sa), B("B", s.batch * sb), C("C", s.batch * sc, start == 1 ? 0 : kNaN), bias("bias", s.M + s.N),
+          O("onto", s.batch * sc);
+      const Real alpha = start == 1 || onto ? Real(0.5) : Real(1), beta = start == 1 ? Real(-2) : Real(0);
       std::vector<double> expected = C.host;
       for (Index b = 0; b < s.batch; ++b)
         for (Index m = 0; m < s.M; ++m)
@@ -65,7 +68,8 @@ void check(const Door& door) {
             double sum = 0;
             for (Index k = 0; k < s.K; ++k) sum += entry(A.host, sa, lda, ta, b, m, k) * entry(B.host, sb, ldb, tb, b, k, n);
             double& c = expected[static_cast<std::size_t>(b * sc + m * ldc + n)];
-            c = alpha * sum + (start == 1 ? beta * c : 0) + (start >= 2 ? bias.host[static_cast<std::size_t>(start == 3 ? m : n)] : 0);
+            c = alpha * sum + (start == 1 ? beta * c : 0) + (columns || rows ? bias.host[static_cast<std::size_t>(rows ? m : n)] : 0) +
+                (onto ? O.host[static_cast<std::size_t>(b * sc + m * ldc + n)] : 0);
           }
       Run run{test_device().exec()};
       door(run, {.ta = ta,
@@ -85,8 +89,9 @@ void check(const Door& door) {
                  .ldc = ldc,
                  .stride_c = sc,
                  .batch = s.batch,
-                 .bias = start >= 2 ? bias.p() : nullptr,
-                 .bias_per_row = start == 3});
+                 .bias = columns || rows ? bias.p() : nullptr,
+                 .bias_per_row = rows,
+                 .onto = onto ? O.p() : nullptr});
       std::vector<double> y = C.read();
       for (std::size_t i = 0; i < y.size(); ++i) {
         ASSERT_EQ(std::isnan(y[i]), std::isnan(expected[i])) << "written outside, or not written: entry " << i;
@@ -97,8 +102,14 @@ void check(const Door& door) {
 }
 
 void check_sum(const SumDoor& door) {
-  for (const Shape& s :
-       {Shape{1, 1, 1, 1}, {3, 5, 1700, 1}, {17, 33, 31, 3}, {130, 20, 600, 3}, {5, 7, 9, 300}, {520, 9, 40, 1}, {9, 530, 40, 1}})
+  for (const Shape& s : {Shape{1, 1, 1, 1},
+                         {3, 5, 1700, 1},
+                         {3, 5, 9001, 2},
+                         {17, 33, 31, 3},
+                         {130, 20, 600, 3},
+                         {5, 7, 9, 300},
+                         {520, 9, 40, 1},
+                         {9, 530, 40, 1}})
     for (int way = 0; way < 16; ++way) {
       const bool ta = way & 1, tb = way & 2, rows = way & 4, product = !rows || way & 8;
       if (!product && s.N == 1) continue;

@@ -60,6 +60,14 @@ TEST(HeldRows, Norms) {
       c.inputs = {shaped({3, 29, D})};
       c.build = [=](Net& n, const std::vector<Tensor>& x) { return norm(n, x[0], centred ? "layer" : "rms", "norm"); };
       check_against(c, [=](const Values& x, const Values& dy, Params& p) { return plain_norm(centred, 87, D, x, dy, p); });
+      c.build = [=](Net& n, const std::vector<Tensor>& x) { return multiply(n, norm(n, x[0], centred ? "layer" : "rms", "norm"), x[0]); };
+      check_against(c, [=](const Values& x, const Values& dy, Params& p) {  // the gradient of x is there already, and added to
+        Values up = dy;
+        for (std::size_t i = 0; i < x.size(); ++i) up[i] *= x[i];
+        Expected e = plain_norm(centred, 87, D, x, up, p);
+        for (std::size_t i = 0; i < x.size(); ++i) e.dx[i] += dy[i] * e.y[i], e.y[i] *= x[i];
+        return e;
+      });
     }
 }
 

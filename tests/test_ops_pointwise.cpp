@@ -255,6 +255,32 @@ TEST(BatchNorm, TrainUsesTheBatch) {
   check_op(c);
 }
 
+// A mean of many deviations, with a first row that lies far from all others, and a channel that is constant.
+TEST(BatchNorm, FarFromZero) {
+  const Index rows = 3 * 200, D = 3;
+  OpCase c = one_input(shaped({3, 200, D}));
+  c.build = [](Net& n, const std::vector<Tensor>& x) { return batch_norm(n, x[0], "norm", 1); };
+  Values x = test_values("x", rows * D);
+  for (Index i = 0; i < rows; ++i) {
+    x[at(i * D)] = 1e4 + std::round(x[at(i * D)] * 8) / 512;  // whole in float
+    x[at(i * D + 1)] += i == 0 ? 1e3 : 0;
+    x[at(i * D + 2)] = 1e4;
+  }
+  Probe probe(test_device().exec(), c);
+  probe.forward({x});
+  probe.advance();
+  for (Index k = 0; k < D; ++k) {
+    double offset = 0, var = 0;
+    const auto entry = [&](Index i) { return static_cast<double>(static_cast<Real>(x[at(i * D + k)])); };
+    for (Index i = 1; i < rows; ++i) offset += (entry(i) - entry(1)) / static_cast<double>(rows);
+    offset += (entry(0) - entry(1)) / static_cast<double>(rows);
+    const double mean = entry(1) + offset;
+    for (Index i = 0; i < rows; ++i) var += std::pow(entry(i) - entry(1) - offset, 2) / static_cast<double>(rows - 1);
+    EXPECT_NEAR(probe.params().get("norm.running_mean")[at(k)], mean, (kDouble ? 1e-13 : 1e-7) * std::abs(mean)) << k;
+    EXPECT_NEAR(probe.params().get("norm.running_var")[at(k)], var, (kDouble ? 1e-11 : 3e-7) * var) << k;
+  }
+}
+
 TEST(BatchNorm, RunningStatistics) {
   OpCase c = one_input(shaped({2, 3, 1}));
   c.build = [](Net& n, const std::vector<Tensor>& x) { return batch_norm(n, x[0], "norm", 0.1); };

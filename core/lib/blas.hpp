@@ -10,7 +10,8 @@
 namespace ssm {
 
 // For each b in [0, batch):  C_b (M,N) = alpha op(A_b) op(B_b) + beta C_b,   op(A_b) (M,K), op(B_b) (K,N), op = transpose where asked.
-// With a bias, bias (N), or (M) when bias_per_row, is added instead of beta C: beta must be 0. C is never read when beta = 0.
+// Instead of beta C, with beta = 0, a bias may be added, of (N), or of (M) when bias_per_row, and onto_b, a matrix with the ld and stride of C
+// and not C itself. C is never read when beta = 0.
 // M, N, K < 2^31.
 struct Gemm {
   bool ta = false, tb = false;
@@ -26,6 +27,7 @@ struct Gemm {
   Index batch = 1;
   const Real* bias = nullptr;
   bool bias_per_row = false;
+  const Real* onto = nullptr;
 };
 void gemm(const Run& r, const Gemm& g);
 

@@ -6,7 +6,9 @@
 #include "launch.hpp"
 #include "lib/blas.hpp"
 #include "lib/gpu_blas.hpp"
+#include "lib/launch_shared.hpp"
 #include "lib/reduce.hpp"
+#include "lib/warp.hpp"
 
 namespace ssm {
 namespace blas_gpu {
@@ -19,28 +21,60 @@ struct alignas(W * sizeof(Real)) Piece {
 // W neighbours of a row by one thread; Int counts all pieces, and divides many times faster with 32 bits.
 template <int W, class Int>
 void start_pieces(const Run& r, const Gemm& g) {
-  const Real* bias = g.bias;
+  const Real *bias = g.bias, *onto = g.onto;
   Real* C = g.C;
   const Int M = static_cast<Int>(g.M), pieces = static_cast<Int>(g.N / W);
   const Index ldc = g.ldc, stride = g.stride_c;
   const bool per_row = g.bias_per_row;
   launch(
-      "ssm::gemm_bias", r, g.batch * g.M * (g.N / W), KOKKOS_LAMBDA(const Index i) {
+      "ssm::gemm_start", r, g.batch * g.M * (g.N / W), KOKKOS_LAMBDA(const Index i) {
         const Int item = static_cast<Int>(i), row = item / pieces, matrix = row / M, m = row - matrix * M, n = (item - row * pieces) * W;
         Piece<W> p;
-        for (int l = 0; l < W; ++l) p.at[l] = bias[per_row ? m : n + l];
-        *reinterpret_cast<Piece<W>*>(C + matrix * stride + m * ldc + n) = p;
+        const Index at = matrix * stride + m * ldc + n;
+        if (onto) p = *reinterpret_cast<const Piece<W>*>(onto + at);
+        for (int l = 0; l < W; ++l) p.at[l] = (onto ? p.at[l] : Real(0)) + (bias ? bias[per_row ? m : n + l] : Real(0));
+        *reinterpret_cast<Piece<W>*>(C + at) = p;
       });
 }
 
-// C = bias, before a product that is added to it.
-void start_from_bias(const Run& r, const Gemm& g) {
-  const bool whole =
-      g.N % 4 == 0 && g.ldc % 4 == 0 && g.stride_c % 4 == 0 && reinterpret_cast<std::uintptr_t>(g.C) % (4 * sizeof(Real)) == 0;
+// C = onto + bias, of which one may be absent, before a product that is added to it.
+void start(const Run& r, const Gemm& g) {
+  const auto aligned = [](const Real* p) { return reinterpret_cast<std::uintptr_t>(p) % (4 * sizeof(Real)) == 0; };
+  const bool whole = g.N % 4 == 0 && g.ldc % 4 == 0 && g.stride_c % 4 == 0 && aligned(g.C) && aligned(g.onto);
   const bool small = g.batch * g.M * g.N <= std::numeric_limits<std::int32_t>::max();
   if (whole) small ? start_pieces<4, std::int32_t>(r, g) : start_pieces<4, Index>(r, g);
   else small ? start_pieces<1, std::int32_t>(r, g) : start_pieces<1, Index>(r, g);
 }
+
+// out[piece * rows + row] = alpha sum over that piece of row `row` of A, cut in `pieces` of `length`; rows = batch * M. A block of threads has
+// one piece, and eight loads of a thread are on their way: one warp a row took three times as long as the memory needs.
+struct SumOfPiece {
+  static constexpr int kThreads = 256, kBlocks = 8, kAtOnce = 8;
+  const Real* A;
+  Real *out, alpha;
+  Index M, K, lda, stride, rows, length;
+
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Index piece = quotient(block, rows), row = block - piece * rows, matrix = quotient(row, M);
+    const Real* from = A + matrix * stride + (row - matrix * M) * lda;
+    const Index first = piece * length, last = first + length < K ? first + length : K;
+    Real sum[kAtOnce];
+    SSM_UNROLL
+    for (int q = 0; q < kAtOnce; ++q) sum[q] = 0;
+    for (Index k = first + thread; k < last; k += kAtOnce * kThreads) {
+      SSM_UNROLL
+      for (int q = 0; q < kAtOnce; ++q) sum[q] += k + q * kThreads < last ? from[k + q * kThreads] : Real(0);
+    }
+    const Real mine = sum_of_warp(((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7])));
+    if (thread % kWarp == 0) memory[thread / kWarp] = mine;
+    __syncthreads();
+    if (thread > 0) return;
+    Real total = 0;
+    SSM_UNROLL
+    for (int w = 0; w < kThreads / kWarp; ++w) total += memory[w];
+    out[block] = alpha * total;
+  }
+};
 
 // row_sum(m) += alpha sum of A(m, k) over k and the batch; needs no more scratch than the product's parts. False where that is too little.
 bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
@@ -63,23 +97,24 @@ bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
           Grad{row_sum, true});
     return true;
   }
-  if (g.batch * M > room) return false;
-  launch_rows(
-      "ssm::bias_gradient", r, g.batch * M, KOKKOS_LAMBDA(const Row& row, const Index i) {
-        const Real* from = A + i / M * stride + i % M * lda;
-        const Real sum = row.sum(K, [&](const Index k) { return from[k]; });
-        row.once([&] { scratch[i] = alpha * sum; });
-      });
-  plain::add_parts(r, scratch, g.batch, M, M, 1, row_sum);
+  const Index rows = g.batch * M;
+  if (rows > room) return false;
+  constexpr Index kBlocksWanted = 1024, kLeast = 4096;  // blocks at once on a GPU; entries that are worth a block
+  Index pieces = 1;
+  while (rows * pieces < kBlocksWanted && K > kLeast * pieces && 2 * rows * pieces <= room) pieces *= 2;
+  launch_shared("ssm::bias_gradient", r, rows * pieces, sizeof(Real) * (SumOfPiece::kThreads / kWarp),
+                SumOfPiece{A, scratch, alpha, M, K, lda, stride, rows, (K + pieces - 1) / pieces});
+  plain::add_parts(r, scratch, pieces * g.batch, M, M, 1, row_sum);
   return true;
 }
 
 }  // namespace blas_gpu
 
 void gemm(const Run& r, const Gemm& g) {
-  if (g.bias) blas_gpu::start_from_bias(r, g);
-  const Real beta = g.bias ? Real(1) : g.beta;
-  gpu_blas::product(r, g, beta);
+  const bool more = g.bias || g.onto;
+  if (more && gpu_blas::whole(r, g)) return;
+  if (more) blas_gpu::start(r, g);
+  gpu_blas::product(r, g, more ? Real(1) : g.beta);
 }
 
 // One matrix: the library divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.

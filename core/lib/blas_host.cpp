@@ -53,11 +53,19 @@ Tile tile_of(const Gemm& g) {
   return t;
 }
 
-// What a tile starts from when its product is added to it: a bias, or beta C without reading C for beta = 0.
+// What a tile starts from when its product is added to it: a bias, `onto` or both, or beta C without reading C for beta = 0.
 void start_tile(const Gemm& g, Real* C, Index m0, Index m, Index n0, Index n) {
   const Real beta = g.beta;
+  const Real* onto = g.onto ? g.onto + (C - g.C) : nullptr;
   for (Index i = 0; i < m; ++i, C += g.ldc) {
-    if (g.bias && !g.bias_per_row) std::copy(g.bias + n0, g.bias + n0 + n, C);
+    if (onto) {
+      const Real* from = onto + i * g.ldc;
+      const Real all = g.bias && g.bias_per_row ? g.bias[m0 + i] : Real(0);
+      if (g.bias && !g.bias_per_row)
+        for (Index j = 0; j < n; ++j) C[j] = from[j] + g.bias[n0 + j];
+      else
+        for (Index j = 0; j < n; ++j) C[j] = from[j] + all;
+    } else if (g.bias && !g.bias_per_row) std::copy(g.bias + n0, g.bias + n0 + n, C);
     else if (g.bias || beta == 0) std::fill(C, C + n, g.bias ? g.bias[m0 + i] : Real(0));
     else
       for (Index j = 0; j < n; ++j) C[j] *= beta;
@@ -68,7 +76,7 @@ void run_tile(const Gemm& g, Index b, Index m0, Index m, Index n0, Index n) {
   const Real* A = g.A + b * g.stride_a + (g.ta ? m0 : m0 * g.lda);
   const Real* B = g.B + b * g.stride_b + (g.tb ? n0 * g.ldb : n0);
   Real* C = g.C + b * g.stride_c + m0 * g.ldc + n0;
-  const bool started = g.bias || m == 1;
+  const bool started = g.bias || g.onto || m == 1;
   if (started) start_tile(g, C, m0, m, n0, n);
   const Real beta = started ? Real(1) : g.beta;
   if (m == 1) cblas_row(g.tb, n, g.K, g.alpha, A, g.ta ? g.lda : 1, B, g.ldb, C);

@@ -38,7 +38,8 @@ struct PlainGemm {
     for (int l = 0; l < W; ++l) {
       Real value = g.alpha * sum[l];
       if (g.bias) value += g.bias[g.bias_per_row ? m : n + l];
-      else if (g.beta != 0) value += g.beta * C[l];
+      if (g.onto) value += g.onto[b * g.stride_c + m * g.ldc + n + l];
+      if (g.beta != 0) value += g.beta * C[l];
       C[l] = value;
     }
   }

@@ -8,8 +8,12 @@
 
 namespace ssm::gpu_blas {
 
-// C = alpha op(A) op(B) + beta C for every matrix of the batch; g.bias is left out. Throws std::runtime_error where the library refuses.
+// C = alpha op(A) op(B) + beta C for every matrix of the batch; g.bias and g.onto are left out. Throws std::runtime_error where the library
+// refuses.
 void product(const Run& r, const Gemm& g, Real beta);
+
+// The whole of g, which has a bias or `onto`, in one call that adds them on its way out. False, and nothing done, where the library has none.
+bool whole(const Run& r, const Gemm& g);
 
 // By the library's own strided, batched product and its word for transposed.
 template <class Call, class Handle, class Op>

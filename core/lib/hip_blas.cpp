@@ -38,6 +38,8 @@ void product(const Run& r, const Gemm& g, Real beta) {
   check(as_columns(strided(Real()), handle(r), op, g, beta), "hipblas gemm");
 }
 
+bool whole(const Run&, const Gemm&) { return false; }
+
 void set_precision(const std::string& precision) {
   if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": products by hipBLAS have float precision only");
 }

@@ -86,6 +86,82 @@ void sum_columns(const char* label, const Run& r, Index rows, Index columns, Rea
   sum_pieces<Acc>(label, r, splits, columns, part, to);
 }
 
+// Two sums at once.
+template <class Acc>
+struct Both {
+  Acc one, two;
+};
+
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+
+template <class Acc, class To>
+struct SumOfBothPieces {
+  Index splits, columns;
+  const Acc* part;
+  To to;
+  KOKKOS_FUNCTION void operator()(const Row& row, Index c) const {
+    const Acc one = row.template sum<Acc>(splits, [&](const Index split) { return part[2 * split * columns + c]; });
+    const Acc two = row.template sum<Acc>(splits, [&](const Index split) { return part[(2 * split + 1) * columns + c]; });
+    row.once([&] { to(c, Both<Acc>{one, two}); });
+  }
+};
+template <class Acc, class To>
+void sum_both_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
+  launch_rows(label, r, columns, SumOfBothPieces<Acc, To>{splits, columns, part, to});
+}
+
+#else
+
+template <class Acc, class To>
+void sum_both_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
+  launch(
+      label, r, columns, KOKKOS_LAMBDA(const Index c) {
+        Both<Acc> sum{0, 0};
+        for (Index split = 0; split < splits; ++split)
+          sum.one += part[2 * split * columns + c], sum.two += part[(2 * split + 1) * columns + c];
+        to(c, sum);
+      });
+}
+
+#endif
+
+// to(c, sums over rows of f(row, c)) for every column, in one pass; f gives Both<Acc>, and needs twice the scratch of sum_columns.
+template <class Acc, class F, class To>
+void sum_both_columns(const char* label, const Run& r, Index rows, Index columns, Real* scratch, const F& f, const To& to) {
+  constexpr int W = kOnHost ? 64 : 1;
+  const Index splits = row_splits(rows), groups = (columns + W - 1) / W;
+  Acc* part = reinterpret_cast<Acc*>(scratch);
+  launch(
+      label, r, splits * groups, KOKKOS_LAMBDA(const Index k) {
+        const Index split = quotient(k, groups), first = (k - split * groups) * W;
+        const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
+        const int width = static_cast<int>(columns - first < W ? columns - first : W);
+        constexpr int kSums = kOnHost ? W : 8;  // of a GPU: rows whose loads are on their way
+        Acc one[kSums], two[kSums];
+        for (int l = 0; l < kSums; ++l) one[l] = two[l] = 0;
+        const auto add = [&](int l, const Both<Acc>& b) { one[l] += b.one, two[l] += b.two; };
+        if (!kOnHost) {
+          Index row = begin;
+          for (; row + kSums <= end; row += kSums)
+            for (int q = 0; q < kSums; ++q) add(q, f(row + q, first));
+          for (; row < end; ++row) add(0, f(row, first));
+          for (int half = kSums / 2; half > 0; half /= 2)
+            for (int q = 0; q < half; ++q) add(q, {one[q + half], two[q + half]});
+        } else if (width == W) {
+          for (Index row = begin; row < end; ++row)
+            for (int l = 0; l < W; ++l) add(l, f(row, first + l));
+        } else {
+          for (Index row = begin; row < end; ++row)
+            for (int l = 0; l < width; ++l) add(l, f(row, first + l));
+        }
+        for (int l = 0; l < width; ++l) {
+          part[2 * split * columns + first + l] = one[l];
+          part[(2 * split + 1) * columns + first + l] = two[l];
+        }
+      });
+  sum_both_pieces(label, r, splits, columns, part, to);
+}
+
 constexpr Index kParts = kOnHost ? 64 : 4096;       // partial sums of sum_all
 constexpr Index kSumAllScratch = kParts * 2 + 128;  // numbers (Real) of scratch for sum_all
 

@@ -37,6 +37,12 @@ KOKKOS_FUNCTION inline Real shuffle_xor([[maybe_unused]] Real x, [[maybe_unused]
 #endif
 }
 
+// Sum over the 32 lanes, in every lane.
+KOKKOS_FUNCTION inline Real sum_of_warp(Real x) {
+  x += shuffle_xor(x, 16), x += shuffle_xor(x, 8), x += shuffle_xor(x, 4), x += shuffle_xor(x, 2);
+  return x + shuffle_xor(x, 1);
+}
+
 // One exchange of sum_over_lanes: 2 s values become s. A function of its own, so that every index is a constant and v stays in registers.
 template <int s, int V>
 KOKKOS_FORCEINLINE_FUNCTION void halve_over_lanes(Real (&v)[V], int lane) {

@@ -24,7 +24,7 @@ struct BatchNorm final : Op {
     bias = param(local + ".bias", {D}, init::constant(0), no_decay());
     running_mean = buffer(local + ".running_mean", {D}, init::constant(0));
     running_var = buffer(local + ".running_var", {D}, init::constant(1));
-    parts = scratch(sum_columns_scratch<double>(x.rows(), D));
+    parts = scratch(2 * sum_columns_scratch<double>(x.rows(), D));
     dbias = scratch(D), dweight = scratch(D);
   }
   const char* name() const override { return "batch_norm"; }
@@ -36,14 +36,19 @@ struct BatchNorm final : Op {
     if (n.mode == Mode::train) {
       Real *M = v(mean), *V = v(var), *part = v(parts);
       const double per = 1 / static_cast<double>(rows);
-      sum_columns<double>(
-          "ssm::batch_norm_mean", r, rows, D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return X[i * D + c]; },
-          KOKKOS_LAMBDA(const Index c, const double sum) { M[c] = static_cast<Real>(sum * per); });
-      // About the rounded mean, whose error enters only squared.
-      sum_columns<double>(
-          "ssm::batch_norm_var", r, rows, D, part,
-          KOKKOS_LAMBDA(const Index i, const Index c) { return (X[i * D + c] - M[c]) * (X[i * D + c] - M[c]); },
-          KOKKOS_LAMBDA(const Index c, const double sum) { V[c] = static_cast<Real>(sum * per); });
+      // About the first row: a value of the batch lies at most sqrt(rows) deviations from the mean, so that the difference of squares loses
+      // no more than a factor of rows of a double's digits, wherever the mean lies.
+      sum_both_columns<double>(
+          "ssm::batch_norm_sums", r, rows, D, part,
+          KOKKOS_LAMBDA(const Index i, const Index c) {
+            const double z = static_cast<double>(X[i * D + c]) - static_cast<double>(X[c]);
+            return Both<double>{z, z * z};
+          },
+          KOKKOS_LAMBDA(const Index c, const Both<double>& sum) {
+            const double offset = sum.one * per, square = sum.two * per - offset * offset;
+            M[c] = static_cast<Real>(static_cast<double>(X[c]) + offset);
+            V[c] = static_cast<Real>(square > 0 ? square : 0);
+          });
     }
     const Real *M = n.mode == Mode::train ? v(mean) : v(running_mean), *V = n.mode == Mode::train ? v(var) : v(running_var);
     each_row_into(
@@ -55,17 +60,16 @@ struct BatchNorm final : Op {
     Real *dW = d(weight), *dB = d(bias), *sum_h = v(dweight), *sum = v(dbias), *part = v(parts);
     const Index D = x.last(), rows = x.rows();
     const Real small = static_cast<Real>(eps), per = 1 / static_cast<Real>(rows);
-    sum_columns<double>(
-        "ssm::batch_norm_bias", r, rows, D, part, KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c]; },
-        KOKKOS_LAMBDA(const Index c, const double total) {
-          sum[c] = static_cast<Real>(total);
+    sum_both_columns<double>(
+        "ssm::batch_norm_gradients", r, rows, D, part,
+        KOKKOS_LAMBDA(const Index i, const Index c) {
+          const Real dy = dY[i * D + c];
+          return Both<double>{dy, dy * (X[i * D + c] - M[c])};
+        },
+        KOKKOS_LAMBDA(const Index c, const Both<double>& total) {
+          sum[c] = static_cast<Real>(total.one);
+          sum_h[c] = static_cast<Real>(total.two) / Kokkos::sqrt(V[c] + small);
           dB[c] += sum[c];
-        });
-    sum_columns<double>(
-        "ssm::batch_norm_weight", r, rows, D, part,
-        KOKKOS_LAMBDA(const Index i, const Index c) { return dY[i * D + c] * (X[i * D + c] - M[c]); },
-        KOKKOS_LAMBDA(const Index c, const double total) {
-          sum_h[c] = static_cast<Real>(total) / Kokkos::sqrt(V[c] + small);
           dW[c] += sum_h[c];
         });
     each_row_into(

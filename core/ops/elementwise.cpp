@@ -1,4 +1,4 @@
-// elementwise.cpp - sums and products of two tensors, column slices, and fill.
+// elementwise.cpp - sums and products of two tensors, column slices, copy and fill.
 #include "launch.hpp"
 #include "lib/into.hpp"
 #include "ops.hpp"
@@ -11,7 +11,10 @@ void same_shape(const char* what, Tensor a, Tensor b) {
 
 struct Add final : Op {
   Tensor a, b, y;
-  Add(Net& net, Tensor a_, Tensor b_) : Op(net), a(in(a_, drop)), b(in(b_, drop)), y(out(a_, drop)) { same_shape("add", a, b); }
+  Add(Net& net, Tensor a_, Tensor b_) : Op(net), a(in(a_, drop)), b(in(b_, drop)), y(out(a_, drop)) {
+    same_shape("add", a, b);
+    passes(a, y), passes(b, y);
+  }
   const char* name() const override { return "add"; }
 
   void forward(const Run& r) override {
@@ -20,15 +23,12 @@ struct Add final : Op {
         "ssm::add", r, y.size(), v(y), KOKKOS_LAMBDA(const Index i) { return A[i] + B[i]; });
   }
   void backward(const Run& r) override {
-    const Real* dY = d(y);
-    each_into(
-        "ssm::add_backward", r, y.size(), g(a), g(b), KOKKOS_LAMBDA(const Index i) {
-          return Two{dY[i], dY[i]};
-        });
+    pass(r, y, a);
+    pass(r, y, b);
   }
   Cost cost() const override {
-    const double n_ = static_cast<double>(y.size()), real = sizeof(Real);
-    return {{n_, 0, 3 * real * n_}, {0, 0, 3 * real * n_}};
+    const double n_ = static_cast<double>(y.size()), real = sizeof(Real), copies = (shares(a, y) ? 0 : 1) + (shares(b, y) ? 0 : 1);
+    return {{n_, 0, 3 * real * n_}, {0, 0, 2 * real * n_ * copies}};
   }
 };
 
@@ -98,9 +98,14 @@ struct Slice final : Op {
 namespace ssm {
 
 Tensor add(Net& n, Tensor a, Tensor b) { return n.add<elementwise_op::Add>(a, b); }
+Tensor residual_add(Net& n, Tensor x, Tensor h) { return n.add_within(h, x) ? h : add(n, x, h); }
 Tensor multiply(Net& n, Tensor a, Tensor b) { return n.add<elementwise_op::Multiply>(a, b); }
 Tensor slice(Net& n, Tensor x, Index first, Index count) { return n.add<elementwise_op::Slice>(x, first, count); }
 
+void copy(const Run& r, const Real* from, Grad to, Index count) {
+  each_into(
+      "ssm::copy", r, count, to, KOKKOS_LAMBDA(const Index i) { return from[i]; });
+}
 void fill(const Run& r, Real* p, Index count, Real value) {
   each(
       "ssm::fill", r, count, KOKKOS_LAMBDA(const Index i) { p[i] = value; });

@@ -1,7 +1,7 @@
 // linear.cpp - y = x W^T + b over the last extent (or the channels of a BDT tensor), any order in, any order out.
 //
 // Per sequence, with X (T,in) and Y (T,out) stored as they are or transposed:
-//   Y = X W^T + b     dX = dY W     dW += sum dY^T X     db += sum dY
+//   Y = X W^T + b     dX = dY W     dW += sum dY^T X     db += sum dY         (and Y += what residual_add() hands over)
 #include "lib/blas.hpp"
 #include "ops.hpp"
 
@@ -9,7 +9,7 @@ namespace ssm {
 namespace linear_op {
 
 struct Linear final : Op {
-  Tensor x, y;
+  Tensor x, y, added;
   Index in_size, out_size;
   Index batch, T;               // matrices and rows of each; one matrix where neither side is transposed
   bool tx = false, ty = false;  // stored (channels, T)
@@ -35,6 +35,10 @@ struct Linear final : Op {
     if (n.mode == Mode::train) parts = scratch(gemm_sum_scratch(out_size, in_size, T, batch));
   }
   const char* name() const override { return "linear"; }
+  bool adds(Tensor more) override {
+    added = in(more, drop), passes(added, y);
+    return true;
+  }
 
   // The smaller view of a matrix stored (T, channels), or (channels, T) when transposed.
   static Index ld(bool transposed, Index rows, Index channels) { return transposed ? rows : channels; }
@@ -46,7 +50,8 @@ struct Linear final : Op {
            .stride_c = T * out_size,
            .batch = batch,
            .bias = b.id < 0 ? nullptr : v(b),
-           .bias_per_row = ty};
+           .bias_per_row = ty,
+           .onto = added.id < 0 ? nullptr : v(added)};
     if (ty) {  // Y^T = W X^T
       g.tb = !tx, g.M = out_size, g.N = T;
       g.A = v(W), g.lda = in_size;
@@ -89,13 +94,14 @@ struct Linear final : Op {
                     .ldc = in_size,
                     .batch = batch};
     gemm_sum(r, to_W, b.id < 0 ? nullptr : d(b), v(parts));
+    if (added.id >= 0) pass(r, y, added);
   }
 
   Cost cost() const override {
     const double rows = static_cast<double>(batch * T), wide = static_cast<double>(in_size + out_size),
                  weights = static_cast<double>(W.size);
-    const double bias = b.id < 0 ? 0 : rows * static_cast<double>(out_size);
-    return {{2 * rows * weights + bias, 0, sizeof(Real) * (rows * wide + weights)},
+    const double bias = b.id < 0 ? 0 : rows * static_cast<double>(out_size), more = added.id < 0 ? 0 : rows * static_cast<double>(out_size);
+    return {{2 * rows * weights + bias + more, 0, sizeof(Real) * (rows * wide + more + weights)},
             {4 * rows * weights + bias, 0, sizeof(Real) * (2 * rows * wide + 3 * weights)}};
   }
 };

@@ -17,7 +17,9 @@
 
 namespace ssm::mimo_scan_op {
 
-constexpr Index kChunk = 64;
+constexpr Index kChunk = kOnHost ? 64 : 32;     // steps, a power of two
+constexpr Index kAhead = 8;                     // steps whose loads a GPU's thread has on their way: results may lie where they read from
+constexpr Index kEndsAhead = kOnHost ? 8 : 32;  // chunks, the same of Carry
 
 // x_t = a x_{t -+ 1} + from_t, with a = lambda, or its conjugate for an adjoint.
 struct Sweep {
@@ -33,15 +35,16 @@ struct Sweep {
   struct State {
     Real re[W], im[W];
   };
-  // One step at time t; `in` is its row.
+  // One step from in (re) and in + plane (im).
   template <int W>
-  KOKKOS_FUNCTION void advance(const Real (&a)[4][W], const Real* in, State<W>& s) const {
+  KOKKOS_FUNCTION static void advance(const Real (&a)[4][W], const Real* in, Index plane, State<W>& s) {
     for (int l = 0; l < W; ++l) {
       const Real x = s.re[l], y = s.im[l];
       s.re[l] = a[0][l] * x - a[1][l] * y + (a[2][l] * x - a[3][l] * y + in[l]);
-      s.im[l] = a[0][l] * y + a[1][l] * x + (a[2][l] * y + a[3][l] * x + in[p + l]);
+      s.im[l] = a[0][l] * y + a[1][l] * x + (a[2][l] * y + a[3][l] * x + in[plane + l]);
     }
   }
+  KOKKOS_FUNCTION const Real* row(Index b, Index t) const { return from + (b * T + t) * from_row; }
   template <int W>
   KOKKOS_FUNCTION void load(Index n0, Real (&a)[4][W]) const {
     for (int k = 0; k < 4; ++k)
@@ -65,7 +68,19 @@ struct Ends {
     s.load<W>(n0, a);
     Sweep::State<W> state;
     for (int l = 0; l < W; ++l) state.re[l] = state.im[l] = 0;
-    for (Index i = 0; i < count; ++i) s.advance<W>(a, s.from + (b * s.T + s.time(c, i)) * s.from_row + n0, state);
+    if constexpr (kOnHost) {
+      for (Index i = 0; i < count; ++i) Sweep::advance<W>(a, s.row(b, s.time(c, i)) + n0, s.p, state);
+    } else {
+      for (Index i = 0; i < count; i += kAhead) {
+        Real in[kAhead][2];
+        for (Index q = 0; q < kAhead; ++q) {
+          const Real* at = s.row(b, s.time(c, i + q < count ? i + q : count - 1)) + n0;
+          in[q][0] = at[0], in[q][1] = at[s.p];
+        }
+        for (Index q = 0; q < kAhead; ++q)
+          if (i + q < count) Sweep::advance<W>(a, in[q], 1, state);
+      }
+    }
     Real* out = s.carry + row * 2 * s.p + n0;
     for (int l = 0; l < W; ++l) out[l] = state.re[l], out[s.p + l] = state.im[l];
   }
@@ -81,12 +96,20 @@ struct Carry {
     Complex<Wide> power = s.adjoint ? conj(a) : a;
     for (Index q = 1; q < kChunk; q *= 2) power = power * power;
     Complex<Wide> before{0, 0};
-    for (Index q = 0; q < s.chunks; ++q) {
-      Real* at = s.carry + (b * s.chunks + (s.reversed ? s.chunks - 1 - q : q)) * 2 * s.p + k;
-      const Complex<Wide> end{static_cast<Wide>(at[0]), static_cast<Wide>(at[s.p])};
-      at[0] = static_cast<Real>(before.re);
-      at[s.p] = static_cast<Real>(before.im);
-      before = power * before + end;
+    for (Index first = 0; first < s.chunks; first += kEndsAhead) {
+      Real re[kEndsAhead], im[kEndsAhead];
+      const auto place = [&](Index q) { return s.carry + (b * s.chunks + (s.reversed ? s.chunks - 1 - q : q)) * 2 * s.p + k; };
+      for (Index q = 0; q < kEndsAhead; ++q) {
+        const Real* end = place(first + q < s.chunks ? first + q : s.chunks - 1);
+        re[q] = end[0], im[q] = end[s.p];
+      }
+      for (Index q = 0; q < kEndsAhead; ++q) {
+        if (first + q >= s.chunks) break;
+        Real* to = place(first + q);
+        to[0] = static_cast<Real>(before.re);
+        to[s.p] = static_cast<Real>(before.im);
+        before = power * before + Complex<Wide>{static_cast<Wide>(re[q]), static_cast<Wide>(im[q])};
+      }
     }
   }
 };
@@ -105,24 +128,84 @@ struct Fill {
       state.im[l] = s.chunks > 1 ? before[s.p + l] : Real(0);
       sum_re[l] = sum_im[l] = 0;
     }
-    for (Index i = 0; i < count; ++i) {
-      const Index t = s.time(c, i), at = b * s.T + t;
+    // One step from `in`, with the forward state x that lambda multiplied in it, null: none; both as rows with im a plane behind re.
+    const auto step = [&](Index i, const Real* in, const Real* x, Index plane) {
+      const Index t = s.time(c, i);
       if (s.starts && i > 0 && starts_at(s.starts, s.T, b, s.adjoint ? t + 1 : t))
         for (int l = 0; l < W; ++l) state.re[l] = state.im[l] = 0;
-      s.advance<W>(a, s.from + at * s.from_row + n0, state);
-      Real* out = s.to + at * s.to_row + n0;
+      Sweep::advance<W>(a, in, plane, state);
+      Real* out = s.to + (b * s.T + t) * s.to_row + n0;
       for (int l = 0; l < W; ++l) out[l] = state.re[l], out[s.p + l] = state.im[l];
-      const Index prior = s.reversed ? t - 1 : t + 1;  // the step whose state lambda multiplied
-      if (!s.adjoint || prior < 0 || prior >= s.T || starts_at(s.starts, s.T, b, t)) continue;
-      const Real* x = s.seen + (b * s.T + prior) * s.to_row + n0;
+      if (!x) return;
       for (int l = 0; l < W; ++l) {
-        sum_re[l] += state.re[l] * x[l] + state.im[l] * x[s.p + l];
-        sum_im[l] += state.im[l] * x[l] - state.re[l] * x[s.p + l];
+        sum_re[l] += state.re[l] * x[l] + state.im[l] * x[plane + l];
+        sum_im[l] += state.im[l] * x[l] - state.re[l] * x[plane + l];
+      }
+    };
+    const auto prior = [&](Index i) -> const Real* {
+      const Index t = s.time(c, i), other = s.reversed ? t - 1 : t + 1;
+      if (!s.adjoint || other < 0 || other >= s.T || starts_at(s.starts, s.T, b, t)) return nullptr;
+      return s.seen + (b * s.T + other) * s.to_row + n0;
+    };
+    if constexpr (kOnHost) {
+      for (Index i = 0; i < count; ++i) step(i, s.row(b, s.time(c, i)) + n0, prior(i), s.p);
+    } else {
+      for (Index i = 0; i < count; i += kAhead) {
+        Real in[kAhead][2], x[kAhead][2];
+        for (Index q = 0; q < kAhead; ++q) {
+          const Index at = i + q < count ? i + q : count - 1;
+          const Real *from = s.row(b, s.time(c, at)) + n0, *state_then = prior(at);
+          in[q][0] = from[0], in[q][1] = from[s.p];
+          x[q][0] = state_then ? state_then[0] : Real(0), x[q][1] = state_then ? state_then[s.p] : Real(0);
+        }
+        for (Index q = 0; q < kAhead; ++q)
+          if (i + q < count) step(i + q, in[q], x[q], 1);
       }
     }
     if (!s.adjoint) return;
     Real* part = s.parts + row * 2 * s.p + n0;
     for (int l = 0; l < W; ++l) part[l] = sum_re[l], part[s.p + l] = sum_im[l];
+  }
+};
+
+// du (+)= D dy and the sums of dy u over the rows of every piece, part (splits,H): both numbers are read once.
+struct Skip {
+  const Real *D, *dy, *u;
+  Grad du;
+  Real* part;
+  Index rows, H, splits;
+  static constexpr int W = kOnHost ? 64 : 1;     // columns of a work item
+  static constexpr int kRows = kOnHost ? 1 : 8;  // rows whose loads are on their way before the first is written
+
+  Index items() const { return splits * ((H + W - 1) / W); }
+  KOKKOS_FUNCTION void operator()(const Index item) const {
+    const Index groups = (H + W - 1) / W, split = quotient(item, groups), first = (item - split * groups) * W;
+    const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
+    const int width = static_cast<int>(H - first < W ? H - first : W);
+    Real sum[W];
+    for (int l = 0; l < W; ++l) sum[l] = 0;
+    if constexpr (kOnHost) {
+      for (Index row = begin; row < end; ++row) {
+        const Index at = row * H + first;
+        SSM_INDEPENDENT
+        for (int l = 0; l < width; ++l) {
+          sum[l] += dy[at + l] * u[at + l];
+          du(at + l, D[first + l] * dy[at + l]);
+        }
+      }
+    } else {
+      const Real skip = D[first];
+      for (Index row = begin; row < end; row += kRows) {
+        Real up[kRows], in[kRows], old[kRows];
+        for (int q = 0; q < kRows; ++q) {
+          const Index at = (row + q < end ? row + q : end - 1) * H + first;
+          up[q] = dy[at], in[q] = u[at], old[q] = du.add ? du.p[at] : Real(0);
+        }
+        for (int q = 0; q < kRows; ++q)
+          if (row + q < end) du.p[(row + q) * H + first] = old[q] + skip * up[q], sum[0] += up[q] * in[q];
+      }
+    }
+    for (int l = 0; l < width; ++l) part[split * H + first + l] = sum[l];
   }
 };
 
@@ -240,7 +323,7 @@ struct MimoScan final : Op {
 
   void backward(const Run& r) override {
     const Real *U = v(u), *dY = d(y), *skip = v(D);
-    const Index width = H, P = p, wide = S, all = directions * u.B() * chunks;
+    const Index P = p, wide = S, all = directions * u.B() * chunks;
     const Grad du = g(u), dlambda = g(m.lambda);
     Real *L = v(dx), *dD = d(D);
     gemm(r, false, false, rows, S, H, 1, dY, H, v(m.C), S, 0, L, S);
@@ -260,12 +343,10 @@ struct MimoScan final : Op {
             dlambda(2 * P + k, static_cast<Real>(sum));
           });
     sum_of(r, 2 * p, H, L, S, U, H, g(m.B));
-    each_row_into(
-        "ssm::mimo_du", r, rows, H, H, du, KOKKOS_LAMBDA(const Index row, const Index h) { return skip[h] * dY[row * width + h]; });
+    const Skip through{skip, dY, U, du, v(skips), rows, H, row_splits(rows)};
+    launch("ssm::mimo_skip_backward", r, through.items(), through);
+    sum_pieces<Real>("ssm::mimo_dD", r, through.splits, H, v(skips), Grad{dD, true});
     gemm(r, false, false, rows, H, 2 * p, 1, L, S, v(m.B), H, 1, du.p, H);
-    sum_columns(
-        "ssm::mimo_dD", r, rows, H, v(skips),
-        KOKKOS_LAMBDA(const Index row, const Index h) { return dY[row * width + h] * U[row * width + h]; }, Grad{dD, true});
   }
   // to (M,N) = sum over rows of a^T b
   void sum_of(const Run& r, Index M, Index N, const Real* a, Index lda, const Real* b, Index ldb, Grad to) {

@@ -1,5 +1,5 @@
 // norm_gpu.hpp - layer and RMS normalisation of rows that a warp holds in registers (D <= 1024), on CUDA and HIP: every array is read or
-// written once, forward 8 D bytes a row, backward 12 D with the gradients of weight and bias summed on the way.
+// written once, forward 8 D bytes a row, backward 12 D (16 D where dx adds) with the gradients of weight and bias summed on the way.
 #pragma once
 #include "lib/launch_shared.hpp"
 #include "lib/reduce.hpp"
@@ -20,11 +20,6 @@ struct NormArguments {
   int D;
   Real eps;
 };
-
-__device__ inline Real sum_of_warp(Real x) {
-  x += shuffle_xor(x, 16), x += shuffle_xor(x, 8), x += shuffle_xor(x, 4), x += shuffle_xor(x, 2);
-  return x + shuffle_xor(x, 1);
-}
 
 // Entries lane, lane + 32, .. of a row of D; 0 beyond.
 template <int K>
@@ -69,8 +64,9 @@ struct NormForward {
   }
 };
 
-// Rows block, block + blocks, .. of groups of 8 rows, a warp each.
-template <int K>
+// Rows block, block + blocks, .. of groups of 8 rows, a warp each. Where dx adds, its old entries are loaded together with those of x and dy:
+// read one by one as they are written, they took twice the time of all the rest. Their registers are those of the weight, then read row by row.
+template <int K, bool add>
 struct NormBackward {
   static constexpr int kThreads = kWarps * kWarp, kBlocks = K <= 16 ? 2 : 1;
   NormArguments a;
@@ -78,22 +74,24 @@ struct NormBackward {
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
     const int lane = thread % kWarp, warp = thread / kWarp, D = a.D;
-    Real w[K], dw[K], db[K];
-    load_row(a.weight, D, lane, w);
+    Real w[add ? 1 : K], dw[K], db[K];
+    if constexpr (!add) load_row(a.weight, D, lane, w);
     SSM_UNROLL
     for (int q = 0; q < K; ++q) dw[q] = db[q] = 0;
     const Real per = 1 / static_cast<Real>(D);
     for (Index i = block * kWarps + warp; i < a.rows; i += blocks * kWarps) {
-      Real h[K], g[K], g1 = 0, g2 = 0;
+      Real h[K], g[K], old[add ? K : 1], g1 = 0, g2 = 0;
       load_row(a.x + i * D, D, lane, h);
       load_row(a.dy + i * D, D, lane, g);
+      if constexpr (add) load_row(a.dx.p + i * D, D, lane, old);
       const Real mean = a.mean ? a.mean[i] : Real(0), s = a.scale[i];
       SSM_UNROLL
       for (int q = 0; q < K; ++q) {
         h[q] = (h[q] - mean) * s;
         dw[q] += g[q] * h[q];
         db[q] += g[q];
-        g[q] *= w[q];
+        if constexpr (add) g[q] *= lane + kWarp * q < D ? a.weight[lane + kWarp * q] : Real(0);
+        else g[q] *= w[q];
         g1 += g[q];
         g2 += g[q] * h[q];
       }
@@ -102,7 +100,8 @@ struct NormBackward {
       SSM_UNROLL
       for (int q = 0; q < K; ++q) {
         const int c = lane + kWarp * q;
-        if (c < D) a.dx(i * D + c, s * (g[q] - g1 - h[q] * g2));
+        const Real value = s * (g[q] - g1 - h[q] * g2);
+        if (c < D) a.dx.p[i * D + c] = add ? old[add ? q : 0] + value : value;
       }
     }
     sum_of_block(dw, memory, a.dweight + block * D, thread);
@@ -130,7 +129,9 @@ void forward_held(const Run& r, const NormArguments& a) {
 }
 template <int K>
 void backward_held(const Run& r, const NormArguments& a, Index blocks) {
-  launch_shared("ssm::norm_backward", r, blocks, sizeof(Real) * kWarps * kWarp * K, NormBackward<K>{a, blocks});
+  constexpr std::size_t bytes = sizeof(Real) * kWarps * kWarp * K;
+  if (a.dx.add) launch_shared("ssm::norm_backward", r, blocks, bytes, NormBackward<K, true>{a, blocks});
+  else launch_shared("ssm::norm_backward", r, blocks, bytes, NormBackward<K, false>{a, blocks});
 }
 
 inline void forward_on_gpu(const Run& r, const NormArguments& a) {
