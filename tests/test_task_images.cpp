@@ -205,7 +205,7 @@ TEST(Raster, LinesAndReduction) {
 TEST(Strokes, NearestNeighbour) {
   const auto task = open_task("strokes");
   for (const Reference& r : task->info().references)
-    if (r.kind == "floor") {
+    if (r.label.starts_with("nearest neighbour")) {
       EXPECT_NEAR(nearest_neighbour(*task, 2000), r.value, share_tolerance(r.value, 300));
     }
   EXPECT_GT(nearest_neighbour(*open_task("strokes", {{"jitter", "1"}}), 500), .75);
