@@ -57,7 +57,9 @@ Documents read_table(const std::filesystem::path& path) {
   for (std::size_t begin = at; read_row(bytes, at, fields, name); begin = at) {
     if (fields.size() != 2 || (fields[1] != "0" && fields[1] != "1") || fields[0].empty())
       throw BadInput(name + ", offset " + std::to_string(begin) + ": expected a text and the label 0 or 1, found " +
-                     std::to_string(fields.size()) + " fields");
+                     (fields.size() != 2  ? std::to_string(fields.size()) + " fields"
+                      : fields[0].empty() ? "an empty text"
+                                          : "the label '" + fields[1].substr(0, 20) + "'"));
     out.text.push_back(fields[0]), out.label.push_back(fields[1] == "1");
   }
   if (out.text.empty()) throw BadInput(name + ": has no rows");
