@@ -85,6 +85,23 @@ TEST(Text, ReadsTheFolderOfReviews) {
   EXPECT_EQ(e.tokens, (std::vector<std::int32_t>{'b' + 1, 256, 's' + 1, 't' + 1}));
 }
 
+// Words that stand in one class alone tell it; the same letters in other words do not.
+TEST(Text, FloorIsThatOfABagOfWords) {
+  for (const auto& [positive, expected] : {std::pair{"fine film", 1.}, {"dull film", .5}}) {
+    const TemporaryFolder folder;
+    for (const char* part : {"train", "test"}) {
+      std::filesystem::create_directories(folder.path / part / "pos"), std::filesystem::create_directories(folder.path / part / "neg");
+      for (int i = 0; i < 8; ++i) {
+        folder.write(std::string(part) + "/pos/" + std::to_string(i) + ".txt", positive);
+        folder.write(std::string(part) + "/neg/" + std::to_string(i) + ".txt", "DULL film.");
+      }
+    }
+    const TaskInfo info = open_task("text", {{"data_dir", folder.path.string()}})->info();
+    ASSERT_EQ(info.references[1].kind, "floor");
+    EXPECT_EQ(info.references[1].value, expected) << positive;
+  }
+}
+
 TEST(Text, ReadsTheTable) {
   const TemporaryFolder folder;
   folder.write("train.tsv", "Source,Target\r\n\"He said \"\"no\"\", twice\",0\r\ngreat,1\r\n");
