@@ -89,7 +89,7 @@ int list(const Arguments& arguments) {
     print_knobs(knobs_of(*t));
     for (const Reference& r : info.references)
       if (r.kind != "ladder")
-        std::printf("    %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
+        std::printf("    %-10s %-8.4g %s (%s)\n", r.kind.c_str(), r.value, r.label.c_str(), r.source.c_str());
   }
   return 0;
 }
