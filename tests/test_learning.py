@@ -82,10 +82,10 @@ PAIRS = {
     "parity": Pair(400, {"length": 40, "min_length": 3}, Model("gru", 0.99), Model("s4d", 0.8)),
     # Products in a group that is not solvable, which one layer that cannot fold its state back does not follow.
     "word_problem": Pair(
-        1200,
-        {"length": 5},
-        Model("lstm", 0.93),
-        Model("s4d", 0.7),
+        700,
+        {"length": 3},
+        Model("lstm", 0.92),
+        Model("s4d", 0.75),
         {"depth": 1, "model.d_model": 256, "train.batch": 256},
     ),
     # Pictures that fade into noise for stretches of time: who remembers the swing, and who sees one picture.
