@@ -83,9 +83,9 @@ PAIRS = {
     # Products in a group that is not solvable, which one layer that cannot fold its state back does not follow.
     "word_problem": Pair(
         700,
-        {"length": 3},
-        Model("lstm", 0.92),
-        Model("s4d", 0.75),
+        {"length": 4},
+        Model("lstm", 0.9),
+        Model("s4d", 0.78),
         {"depth": 1, "model.d_model": 256, "train.batch": 256},
     ),
     # Pictures that fade into noise for stretches of time: who remembers the swing, and who sees one picture.
