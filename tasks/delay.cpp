@@ -3,6 +3,8 @@
 //   features (length, 1): band-limited noise of rms 0.5 minus its first sample;  values (length, 1): the input of `lag` ago, 0 before
 //
 // Published as length 4000, lag 1000, step 2.5e-4 s, cut-off 1000 Hz (half of Nyquist). NRMSE = sqrt(mse / the mse of predicting 0).
+#include <numeric>
+
 #include "band_noise.hpp"
 #include "generated.hpp"
 
@@ -31,7 +33,9 @@ struct Delay final : GeneratedTask {
     out.max_length = length;
     out.metric = "mse";
     out.about = "the input of `lag` samples ago at every position (S4 repository); NRMSE = sqrt(mse / chance)";
-    out.references = {{"chance", "always 0", predict_zero(), "exact, from the spectrum"}, {"ceiling", "a delay line", 0, "exact"}};
+    out.references = {{"chance", "always 0", predict_zero(), "exact, from the spectrum"},
+                      {"floor", "the mean of the input from lag on", predict_mean(), "rms^2: the mean is minus the first sample"},
+                      {"ceiling", "a delay line", 0, "exact"}};
     return out;
   }
 
@@ -52,6 +56,13 @@ struct Delay final : GeneratedTask {
       return sum;
     };
     return {{"shortcut: always 0, squared error", predict_zero(), 0, [=](const Example& e) { return mean_square(e.values); }},
+            {"shortcut: the mean of the input from lag on, squared error", predict_mean(), predict_mean() / length,
+             [this](const Example& e) {
+               const double mean = std::accumulate(e.features.begin(), e.features.end(), 0.0) / length;
+               double sum = 0;
+               for (std::size_t t = at(lag); t < e.values.size(); ++t) sum += std::pow(static_cast<double>(e.values[t]) - mean, 2);
+               return sum / length;
+             }},
             {"mean square of the input, 2 rms^2", .5, .5 / length, [=](const Example& e) { return mean_square(e.features); }},
             {"oracle: a delay line, squared error", 0, 0, [this](const Example& e) {
                double sum = 0;
@@ -67,6 +78,7 @@ struct Delay final : GeneratedTask {
   std::string show(const Example& e) const override { return curve(e.features) + "\n-> " + curve(e.values); }
 
  private:
+  double predict_mean() const { return BandNoise::rms * BandNoise::rms * (length - lag) / length; }
   double predict_zero() const {
     double sum = 0;
     for (int t = 0; t < length - lag; ++t) sum += BandNoise::mean_square(length, cutoff, t);

@@ -88,7 +88,9 @@ struct Induction final : RecipeTask<Induction> {
     out.max_length = length;
     out.pooling = "last";
     out.about = "which symbol followed the trigger (induction heads, Mamba's form); train at length 256, test at any length";
-    out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"}, {"ceiling", "looks it up", 1, "exact"}};
+    out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"},
+                      {"floor", "the newest symbol", newest_symbol(), "the answer itself with probability 1 / (length - 2)"},
+                      {"ceiling", "looks it up", 1, "exact"}};
     const auto column = static_cast<std::size_t>(octave(length) - 6);
     if (!min_length && symbols == 15 && length >= 64 && std::has_single_bit(static_cast<unsigned>(length)))
       for (const Row& row : published())
@@ -103,8 +105,7 @@ struct Induction final : RecipeTask<Induction> {
   std::vector<Statistic> statistics() const override {
     return {{"oracle: looks behind the first trigger", 1, 0,
              [this](const Example& e) { return double(std::find(e.tokens.begin(), e.tokens.end(), trigger())[1] - 1 == e.targets[0]); }},
-            {"shortcut: the newest symbol (or the answer, where it is that)",
-             mean([this](int n) { return 1.0 / symbols + (1 - 1.0 / symbols) / (n - 2); }), 0,
+            {"shortcut: the newest symbol", newest_symbol(), 0,
              [](const Example& e) { return double(e.tokens[e.tokens.size() - 2] - 1 == e.targets[0]); }},
             {"trigger in the first half", mean([](int n) { return std::floor((n - 2) / 2.0) / (n - 2); }), 0, [this](const Example& e) {
                const auto half = (static_cast<std::ptrdiff_t>(e.tokens.size()) - 2) / 2;
@@ -120,6 +121,9 @@ struct Induction final : RecipeTask<Induction> {
 
  private:
   std::int32_t trigger() const { return symbols + 1; }
+  double newest_symbol() const {
+    return mean([this](int n) { return 1.0 / symbols + (1 - 1.0 / symbols) / (n - 2); });
+  }
   // Mean of `of` over the lengths, which are equally likely.
   template <class Of>
   double mean(Of of) const {

@@ -134,7 +134,9 @@ struct MadRecallTask : RecipeTask<MadRecallTask> {
     out.classes = vocabulary;
     out.max_length = length;
     out.about = about;
-    out.references = {{"chance", "uniform guess of a value", 1.0 / keys(), "1 / values"}, {"ceiling", "looks the keys up", 1, "exact"}};
+    out.references = {{"chance", "uniform guess of a value", 1.0 / keys(), "1 / values"},
+                      {"floor", "one value throughout", 1.0 / keys(), "values are uniform"},
+                      {"ceiling", "looks the keys up", 1, "exact"}};
     add_mad_scores(out.references, column);
     out.marks = {"label", {"recall"}};
     return out;

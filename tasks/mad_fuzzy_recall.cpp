@@ -50,6 +50,7 @@ struct MadFuzzyRecall final : GeneratedTask {
     out.max_length = length;
     out.about = "the value motif of a key motif seen before (MAD: fuzzy in-context recall)";
     out.references = {{"chance", "uniform guess of a value symbol", 2.0 / vocabulary, "1 / value symbols"},
+                      {"floor", "one value symbol throughout", 2.0 / vocabulary, "value symbols are uniform"},
                       {"ceiling", "looks the motifs up", 1, "exact"}};
     add_mad_scores(out.references, &MadScores::fuzzy);
     out.marks = {"label", {"recall"}};

@@ -62,7 +62,9 @@ struct MadMemorisation final : RecipeTask<MadMemorisation> {
     out.classes = vocabulary / 2;
     out.max_length = length;
     out.about = "a fixed key-value map that only parameters can hold (MAD: memorisation)";
-    out.references = {{"chance", "uniform guess", 2.0 / vocabulary, "1 / values"}, {"ceiling", "knows the map", 1, "exact"}};
+    out.references = {{"chance", "uniform guess", 2.0 / vocabulary, "1 / values"},
+                      {"floor", "the commonest value throughout", commonest().second, "its share of the map"},
+                      {"ceiling", "knows the map", 1, "exact"}};
     add_mad_scores(out.references, &MadScores::memorisation);
     return out;
   }
@@ -74,6 +76,8 @@ struct MadMemorisation final : RecipeTask<MadMemorisation> {
     const int keys = vocabulary / 2;
     return {{"oracle: knows the map", 1, 0,
              [this](const Example& e) { return token_accuracy(e, [&](std::size_t t) { return map[at(e.tokens[t - 1] - 1)]; }); }},
+            {"shortcut: the commonest value throughout", commonest().second, 0,
+             [value = commonest().first](const Example& e) { return token_accuracy(e, [=](std::size_t) { return value; }); }},
             {"key", (keys + 1) / 2., 0, [](const Example& e) { return double(e.tokens[0]); }}};
   }
 
@@ -82,6 +86,15 @@ struct MadMemorisation final : RecipeTask<MadMemorisation> {
     for (std::size_t t = 0; t < e.tokens.size(); t += 2)
       out += 'k' + std::to_string(e.tokens[t] - 1) + " -> v" + std::to_string(e.targets[t + 1]) + "  ";
     return out;
+  }
+
+ private:
+  // The value that most keys have, and the share of keys that have it; before the map is drawn value 0.
+  std::pair<std::int32_t, double> commonest() const {
+    std::vector<int> count(at(vocabulary / 2));
+    for (const std::int32_t value : map) ++count[at(value)];
+    const auto most = std::max_element(count.begin(), count.end());
+    return {static_cast<std::int32_t>(most - count.begin()), map.empty() ? 2.0 / vocabulary : double(*most) / double(map.size())};
   }
 };
 SSM_TASK(MadMemorisation, "mad_memorisation");

@@ -66,6 +66,7 @@ struct MadSelectiveCopying final : RecipeTask<MadSelectiveCopying> {
     out.max_length = length;
     out.about = "copy the data out of blanks (MAD: selective copying)";
     out.references = {{"chance", "uniform guess", 1.0 / (vocabulary - 2), "1 / data symbols"},
+                      {"floor", "one datum throughout", one_datum(), "1/M + (1 - 1/M) / symbols"},
                       {"ceiling", "copies everything", 1, "exact"}};
     add_mad_scores(out.references, &MadScores::selective);
     return out;
@@ -84,7 +85,7 @@ struct MadSelectiveCopying final : RecipeTask<MadSelectiveCopying> {
                std::size_t k = 0;
                return token_accuracy(e, [&](std::size_t) { return seen[k++]; });
              }},
-            {"shortcut: the last datum throughout", 1.0 / tokens + (1 - 1.0 / tokens) / (vocabulary - 2), 0,
+            {"shortcut: the last datum throughout", one_datum(), 0,
              [this](const Example& e) { return token_accuracy(e, [&](std::size_t) { return e.tokens[at(length - tokens - 1)] - data; }); }},
             {"blanks in front of the first datum", double(gap) / tokens, 0, [](const Example& e) {
                return double(std::find_if(e.tokens.begin(), e.tokens.end(), [](int t) { return t >= data; }) - e.tokens.begin());
@@ -99,6 +100,9 @@ struct MadSelectiveCopying final : RecipeTask<MadSelectiveCopying> {
       if (t >= 0) out += ' ' + std::to_string(t);
     return out;
   }
+
+ private:
+  double one_datum() const { return 1.0 / tokens + (1 - 1.0 / tokens) / (vocabulary - 2); }
 };
 SSM_TASK(MadSelectiveCopying, "mad_selective_copying");
 

@@ -70,6 +70,10 @@ struct Parity final : RecipeTask<Parity> {
       for (const auto& [label, value] : scaled)
         out.references.push_back(
             {"published", label, .5 + .5 * value, "Grazzi et al., trained at 3-40, best of 3; scaled accuracy / 2 + 1/2"});
+    const std::pair<const char*, double> later[] = {{"Mamba-2", .009}, {"Mamba-3", 1}, {"Gated DeltaNet, [-1,1]", 1}};
+    if (min_length == 40 && length == 256)
+      for (const auto& [label, value] : later)
+        out.references.push_back({"published", label, .5 + .5 * value, "Mamba-3 paper; scaled accuracy / 2 + 1/2"});
     out.slices = {{"length", octaves(1, length)}};
     return out;
   }

@@ -76,6 +76,7 @@ struct Pathfinder final : GeneratedTask {
     out.references = {{"chance", "uniform guess", .5, "1 / 2"}, {"ceiling", "traces the curve", 1, "by construction"}};
     if (pixels == 32 && paddles == 14)
       out.references.push_back({"floor", "threshold on the distance of the discs", .544, "603 images of the original program, in sample"});
+    if (paddles == 14 && mode == "faithful") out.references.push_back({"floor", "brightness", .5, "independent of the label"});
     const std::tuple<int, const char*, double> published[] = {{32, "Transformer", .7140}, {32, "S4", .9420},       {32, "S5", .9533},
                                                               {32, "Mega", .9601},        {128, "S4", .9635},      {128, "S5", .9858},
                                                               {128, "Mega", .9798},       {128, "Transformer", .5}};

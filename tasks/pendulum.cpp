@@ -7,15 +7,10 @@
 //
 // After pendulum_generation.py of Continuous-Recurrent-Units. Time steps are an input channel, and what model.gaps = given takes.
 #include "generated.hpp"
+#include "pendulum_draw.hpp"
 #include "pixels.hpp"
-#include "raster.hpp"
 
 namespace ssm::pendulum {
-
-namespace {
-constexpr int stamps = 100, kept = 50, side = 24, canvas = 128, substeps = 100;
-constexpr double pi = 3.141592653589793238463;
-}  // namespace
 
 struct Pendulum final : GeneratedTask {
   bool image_noise = true;
@@ -39,7 +34,7 @@ struct Pendulum final : GeneratedTask {
     out.about = "sine and cosine of a pendulum's angle from noisy pictures at irregular times (CRU, S5)";
     out.references = {{"chance", "best constant", .429, "2,000 sequences of an independent program"},
                       {"floor", "the true value of 5 stamps ago", .027, "20,000 sequences of an independent program"},
-                      {"ceiling", "the true value of this stamp", 0, "exact; with faded pictures 3 to 5e-3 means two stamps out of date"}};
+                      {"ceiling", "a particle filter", oracle(), "knows the law of motion, sees no later picture; 3,000 sequences"}};
     const std::pair<const char*, double> published[] = {{"S5", 3.41},      {"CRU", 4.63}, {"GRU-dt", 5.44}, {"RKN-dt", 5.09},
                                                         {"ODE-RNN", 7.26}, {"RKN", 8.43}, {"GRU", 9.44},    {"mTAND", 65.64}};
     for (const auto& [label, value] : published)
@@ -66,11 +61,8 @@ struct Pendulum final : GeneratedTask {
         previous = s, ++next;
       }
       fade = std::clamp(fade + .4 * rng.uniform() - .2, 0.0, 1.0);
-      for (int i = 0; i < substeps; ++i) {
-        omega += 1e-4 * (29.43 * std::sin(theta) - .1 * omega);
-        theta += 1e-4 * omega;
-      }
-      omega += .1 * rng.normal();
+      swing(theta, omega, substeps);
+      omega += kick * rng.normal();
       theta = std::remainder(theta, 2 * pi);
     }
   }
@@ -91,6 +83,13 @@ struct Pendulum final : GeneratedTask {
                                      double sum = 0;
                                      for (std::size_t k = 0; k < e.values.size(); k += 2)
                                        sum += value(e, k) * value(e, k) + (value(e, k + 1) - .376) * (value(e, k + 1) - .376);
+                                     return sum / (2 * kept);
+                                   }},
+                                  {"oracle: a particle filter, squared error", oracle(), .8 * oracle(),
+                                   [=](const Example& e) {
+                                     const std::vector<double> said = filtered(e);
+                                     double sum = 0;
+                                     for (std::size_t k = 0; k < said.size(); ++k) sum += std::pow(said[k] - value(e, k), 2);
                                      return sum / (2 * kept);
                                    }},
                                   {"stamps between kept ones", 1.96, .06, [](const Example& e) {
@@ -127,12 +126,10 @@ struct Pendulum final : GeneratedTask {
   }
 
  private:
+  double oracle() const { return image_noise ? .0013 : .00002; }
   // f image + (1 - f) noise, in steps of 1/255.
   static void photograph(Rng& rng, double angle, double f, std::vector<float>& out) {
-    Raster fine(canvas, canvas);
-    const int middle = canvas / 2;
-    draw_line(fine, middle, middle, static_cast<int>(middle + 55 * std::sin(angle)), static_cast<int>(middle + 55 * std::cos(angle)), 8);
-    for (const std::uint8_t v : lanczos(fine, side, side).pixels) {
+    for (const std::uint8_t v : clean_picture(angle)) {
       const double mixed = f < 1 ? f * v + (1 - f) * below(rng, 256) : v;
       out.push_back(static_cast<float>(std::floor(mixed) / 255));
     }

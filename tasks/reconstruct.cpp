@@ -3,6 +3,8 @@
 //   features (length, 1): band-limited noise of rms 0.5 minus its first sample;  values (window): its last `window` samples in order
 //
 // Published as length 4000, window 1000, step 1e-3 s, cut-off 100 Hz (0.2 of Nyquist). NRMSE = sqrt(mse / the mse of predicting 0).
+#include <numeric>
+
 #include "band_noise.hpp"
 #include "generated.hpp"
 
@@ -33,7 +35,9 @@ struct Reconstruct final : GeneratedTask {
     out.pooling = "last";
     out.metric = "mse";
     out.about = "the last `window` inputs from the final state (S4 repository); NRMSE = sqrt(mse / chance)";
-    out.references = {{"chance", "always 0", predict_zero(), "exact, from the spectrum"}, {"ceiling", "remembers them", 0, "exact"}};
+    out.references = {{"chance", "always 0", predict_zero(), "exact, from the spectrum"},
+                      {"floor", "the mean of the input", BandNoise::rms * BandNoise::rms, "rms^2: the mean is minus the first sample"},
+                      {"ceiling", "remembers them", 0, "exact"}};
     return out;
   }
 
@@ -53,8 +57,19 @@ struct Reconstruct final : GeneratedTask {
                for (const float v : e.values) sum += static_cast<double>(v * v) / static_cast<double>(e.values.size());
                return sum;
              }},
-            {"oracle: the window itself", 1, 0,
-             [this](const Example& e) { return double(std::equal(e.values.begin(), e.values.end(), e.features.end() - window)); }}};
+            {"shortcut: the mean of the input, squared error", BandNoise::rms * BandNoise::rms, BandNoise::rms * BandNoise::rms / length,
+             [this](const Example& e) {
+               const double mean = std::accumulate(e.features.begin(), e.features.end(), 0.0) / length;
+               double sum = 0;
+               for (const float v : e.values) sum += std::pow(static_cast<double>(v) - mean, 2);
+               return sum / window;
+             }},
+            {"oracle: the window itself, squared error", 0, 0, [this](const Example& e) {
+               double sum = 0;
+               for (std::size_t i = 0; i < e.values.size(); ++i)
+                 sum += std::pow(static_cast<double>(e.values[i] - e.features[at(length - window) + i]), 2);
+               return sum / window;
+             }}};
   }
 
   std::string show(const Example& e) const override { return curve(e.features) + "\n-> " + curve(e.values); }

@@ -89,7 +89,7 @@ struct Retrieval final : Task {
       from = tab + 1;
     }
     if (fields[0] != "0.0" && fields[0] != "1.0" && fields[0] != "0" && fields[0] != "1")
-      refuse(lines, begin, "the label must be 0.0 or 1.0");
+      refuse(lines, begin, "has the label '" + std::string(fields[0].substr(0, 20)) + "', allowed is 0.0 or 1.0");
     if (fields[3].empty() || fields[4].empty()) refuse(lines, begin, "a text is empty");
     out.clear();
     for (const char c : fields[3].substr(0, static_cast<std::size_t>(length))) out.tokens.push_back(static_cast<unsigned char>(c) + 1);

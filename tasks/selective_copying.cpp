@@ -67,7 +67,9 @@ struct SelectiveCopying final : RecipeTask<SelectiveCopying> {
     out.classes = symbols;
     out.max_length = length + 2 * tokens;
     out.about = "repeat the data symbols scattered in noise, in order (Mamba's selective copying); fixed = the time-invariant control";
-    out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"}, {"ceiling", "copies everything", 1, "exact"}};
+    out.references = {{"chance", "uniform guess", 1.0 / symbols, "1 / symbols"},
+                      {"floor", "one datum throughout", one_datum(), "1/M + (1 - 1/M) / symbols"},
+                      {"ceiling", "copies everything", 1, "exact"}};
     if (length != 4096 || tokens != 16 || symbols != 14 || fixed) return out;
     const std::pair<const char*, double> published[] = {{"Hyena in the Mamba block", .284},
                                                         {"H3 + Hyena", .301},
@@ -93,9 +95,9 @@ struct SelectiveCopying final : RecipeTask<SelectiveCopying> {
       }
       return right / tokens;
     };
-    const double one_datum = 1.0 / tokens + (1 - 1.0 / tokens) / symbols, places = fixed ? 0 : double(length) / (tokens + 1);
+    const double places = fixed ? 0 : double(length) / (tokens + 1);
     return {{"oracle: the data in order", 1, 0, [said](const Example& e) { return said(e, true); }},
-            {"shortcut: the first datum throughout", one_datum, 0, [said](const Example& e) { return said(e, false); }},
+            {"shortcut: the first datum throughout", one_datum(), 0, [said](const Example& e) { return said(e, false); }},
             {"noise in front of the first datum", places, 0, [](const Example& e) {
                double n = 0;
                while (e.tokens[static_cast<std::size_t>(n)] == noise) ++n;
@@ -111,6 +113,9 @@ struct SelectiveCopying final : RecipeTask<SelectiveCopying> {
       if (t >= 0) out += ' ' + std::to_string(t);
     return out;
   }
+
+ private:
+  double one_datum() const { return 1.0 / tokens + (1 - 1.0 / tokens) / symbols; }
 };
 SSM_TASK(SelectiveCopying, "selective_copying");
 

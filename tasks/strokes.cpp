@@ -83,7 +83,7 @@ struct Strokes final : GeneratedTask {
     out.references = {{"chance", "uniform guess", .1, "1 / 10"}};
     if (usual()) {
       out.references.push_back({"floor", "nearest neighbour among 2,000 drawings", .6, "300 drawings, +-.11, tests/test_task_images.cpp"});
-      out.references.push_back({"ladder", "the mean pixel", kMeanPixel, "nearest class mean, 4,000 drawings, +-.03"});
+      out.references.push_back({"floor", "the mean pixel", kMeanPixel, "nearest class mean, 4,000 drawings, +-.03"});
       out.references.push_back({"ceiling", "bends every skeleton onto the ink", kOracle, "a lower bound, 1,000 drawings, +-.02"});
     }
     out.slices = {{"digit", {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}}};

@@ -131,7 +131,12 @@ struct WordProblem final : RecipeTask<WordProblem> {
 
   std::vector<Statistic> statistics() const override {
     const double few = min_length > 2 ? 0 : 1.0 / (length - min_length + 1);  // short words lie unevenly in the splits
-    return {{"shortcut: the last element", last_element(), few * .1,
+    return {{"oracle: multiplies", 1, 0,
+             [this](const Example& e) {
+               int all = 0;
+               return token_accuracy(e, [&](std::size_t t) { return all = g.product[at(all * g.order + e.tokens[t] - 2)]; });
+             }},
+            {"shortcut: the last element", last_element(), few * .1,
              [](const Example& e) { return token_accuracy(e, [&](std::size_t t) { return e.tokens[t] - 2; }); }},
             {"length", (length + min_length) / 2., few * length, [](const Example& e) { return static_cast<double>(e.tokens.size() - 1); }},
             {"the whole product is the identity", 1.0 / order(), 0, [](const Example& e) { return double(e.targets.back() == 0); }}};

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from stubbed import SCRIPTS  # noqa: F401  (puts scripts/ on the path)
 
-from ssmb import cases, estimate, figures, results, tables
+from ssmb import cases, estimate, figures, page, results, series, tables
 
 KNOWN = {f.name: f for f in figures.discover()}
 
@@ -334,6 +334,42 @@ class VariantTask(unittest.TestCase):
         texts = KNOWN["variant_task"].draw(runs).axes[0].texts
         self.assertEqual([t.get_text() for t in texts if t.get_fontweight() == "bold"][1:], ["0.1"])
         self.assertIn("0.5", [t.get_text() for t in texts])
+
+    def test_small_errors_keep_their_digits(self):
+        run = scored(256, 0.00341, trained=True)
+        run.task["metric"] = "mse"
+        run.references = [results.Reference("ceiling", "filter", 0.0013, "s")]
+        said = [t.get_text() for t in KNOWN["variant_task"].draw([run]).axes[0].texts]
+        self.assertIn("0.00341", said)
+        self.assertIn("0.0013", said)
+
+
+class Errors(unittest.TestCase):
+    def test_the_report_ranks_errors_from_the_lowest(self):
+        runs = [scored(256, v, trained=True) for v in (0.4, 0.02)]
+        for run, name in zip(runs, ("mamba", "s5"), strict=True):
+            run.task["metric"], run.config["model.variant"] = "mse", name
+            run.references = [
+                results.Reference(*r, "s")
+                for r in (("chance", "zero", 0.5), ("floor", "late", 0.03), ("ceiling", "all", 0.0))
+            ]
+        html = tables.all_tables(runs)
+        self.assertLess(html.index("s5"), html.index("mamba"))
+        self.assertIn("s5 scores lowest: mse 0.02", page.lede(runs))
+        self.assertIn("reference line “late”", page.lede(runs))
+        self.assertIn("late", html)
+        self.assertEqual([series.level(v, runs[0]) for v in (0.6, 0.4, 0.02, 0)], ["above zero", "zero", "late", "all"])
+        self.assertEqual(series.level(0.4, scored(256, 0.4)), "")
+
+
+class Waiting(unittest.TestCase):
+    def test_the_report_says_how_long_steps_waited(self):
+        runs = [scored(64, 0.8, trained=True), scored(128, 0.9, trained=True)]
+        self.assertNotIn("waited", tables.all_tables(runs))
+        for run, share in zip(runs, (0.001, 0.004), strict=True):
+            run.how = {"loader_wait_share": share, "loader_cpu_share": 10 * share}
+        self.assertIn("waited for data at most 0.4 % of the training time", tables.all_tables(runs))
+        self.assertIn("at most 4 % of the CPU time of the steps", tables.all_tables(runs))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """What separates the mixers: for each task one model that must learn it, and one that must not, on the same small
 budget of steps: python tests/test_learning.py [Learning.test_TASK ...]
 
-The models have two layers of 32 channels and one seed; the bounds leave room for others. Tasks that need more have
-their budget and the milestone expected of it in scripts/presets (shared_identifier, ours, has neither)."""
+The models have two layers of 32 channels, unless a pair says otherwise, and one seed; the bounds leave room for others.
+Tasks that need more have their budget and the milestone expected of it in scripts/presets:
+test_every_task_is_here_or_in_a_preset."""
 
+import json
 import unittest
 from dataclasses import dataclass, field
 
 from program import Case, arrays
+
+from ssmb import presets
 
 BUDGET = {
     "depth": 2,
@@ -70,8 +74,22 @@ PAIRS = {
     "mad_memorisation": Pair(
         600, {"length": 32, "vocabulary": 64}, Model("cnn", 0.97), Model("cnn", 0.3, ONE_POSITION)
     ),
+    # What the arguments are worth, not only which operator stands at the root.
+    "listops": Pair(
+        1500, {"depth": 3, "min_length": 20, "max_length": 40}, Model("gru", 0.47), Model("cnn", 0.42, ONE_POSITION)
+    ),
     # A bit that the input flips: no constant multiplier does that.
     "parity": Pair(400, {"length": 40, "min_length": 3}, Model("gru", 0.99), Model("s4d", 0.8)),
+    # Products in a group that is not solvable, which one layer that cannot fold its state back does not follow.
+    "word_problem": Pair(
+        700,
+        {"length": 4},
+        Model("lstm", 0.9),
+        Model("s4d", 0.78),
+        {"depth": 1, "model.d_model": 256, "train.batch": 256},
+    ),
+    # Pictures that fade into noise for stretches of time: who remembers the swing, and who sees one picture.
+    "pendulum": Pair(400, {}, Model("gru", 0.04), Model("cnn", 0.09, ONE_POSITION), lower=True),
     # Two numbers that stand anywhere: further apart than the taps reach.
     "adding": Pair(400, {"length": 32}, Model("gru", 0.01), Model("cnn", 0.12), lower=True),
     # By the distance in time, which attention without positions does not see.
@@ -93,6 +111,10 @@ PAIRS = {
         {"words": 24, "alpha": 0.3, "gamma": 0, "topics": 4, "background": 32, "topic_words": 4},
         Model("s4d", 0.95),
         Model("cnn", 0.88, {"model.pooling": "last"}),
+    ),
+    # One name somewhere in each text: whole names against the letters of all words together.
+    "shared_identifier": Pair(
+        1800, {"words": 6, "identifiers": 1}, Model("gru", 0.9), Model("cnn", 0.83, ONE_POSITION)
     ),
     "recall_text": Pair(600, {"length": 128}, Model("s4d", 3.1), Model("cnn", 3.3, ONE_POSITION), lower=True),
     # Shapes against the sum over patches.
@@ -120,6 +142,11 @@ class Learning(Case):
         better = self.assertLess if pair.lower else self.assertGreater
         better(learns, pair.learns.score, f"{task}: {pair.learns.variant} has to learn it")
         better(pair.fails.score, fails, f"{task}: {pair.fails.variant} was not to learn it")
+
+    def test_every_task_is_here_or_in_a_preset(self):
+        tasks = {t["name"] for t in json.loads(self.good("list", "--json"))["tasks"]}
+        said = PAIRS.keys() | {p.keys["task"] for p in presets.load().values()}
+        self.assertEqual(tasks - said, set())
 
     def test_copying_from_fixed_places(self):
         """What a time-invariant filter lacks in selective copying is the place alone."""

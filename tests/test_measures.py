@@ -55,6 +55,34 @@ class Energy(Case):
                 self.assertTrue((np.diff(f["train/joules"][...]) >= 0).all())
 
 
+class Data(Case):
+    """How long a step waited for its batch, and what making batches cost beside the steps. No verdict on the times."""
+
+    def timing(self, task: str, **keys) -> tuple[dict, float]:
+        path = self.train(task=task, train__steps=4, **({"induction__length": None} | keys))
+        with h5py.File(path) as f:
+            return dict(f["timing"].attrs), float(f["train/seconds"][-1])
+
+    def test_batches_of_the_host(self):
+        said, seconds = self.timing("strokes", train__batch=2)
+        self.assertIn("host: ", said["data_path"])
+        self.assertGreater(said["loader_cpu_seconds"], 0)
+        self.assertGreater(said["step_cpu_seconds"], 0)
+        self.assertAlmostEqual(
+            said["loader_cpu_share"], said["loader_cpu_seconds"] / said["step_cpu_seconds"], places=9
+        )
+        self.assertGreaterEqual(said["loader_wait_share"], 0)
+        self.assertLessEqual(said["loader_wait_seconds"], seconds * 1.5 + 0.1)
+        self.assertNotIn("data_share", said)
+
+    def test_batches_of_the_device(self):
+        said, _ = self.timing("mqar", mqar__length=32, mqar__pairs=4)
+        self.assertEqual(said["data_path"], "device")
+        self.assertEqual((said["loader_wait_share"], said["loader_cpu_seconds"]), (0, 0))
+        self.assertGreater(said["data_batch_seconds"], 0)
+        self.assertGreater(said["data_share"], 0)
+
+
 class LargestBatch(Case):
     def largest(self, *words) -> dict:
         path = self.tmp / "bench.h5"

@@ -121,6 +121,9 @@ class Scores(Case):
         labels = arrays(self.tmp / "test.h5", "/")["targets"]
         self.assertAlmostEqual(found["majority"][test][-1], np.bincount(labels[labels >= 0]).max() / 8, 12)
         self.assertTrue((found["permuted"] >= 0).all() and (found["permuted"] <= found["majority"]).all())
+        np.testing.assert_allclose(found["scaled"], (found["metric"] - 1 / 15) / (14 / 15), atol=1e-12)
+        errors = arrays(self.train(task="adding", adding__length=16, induction__length=None, train__steps=2), "eval")
+        self.assertFalse(errors.keys() & {"majority", "permuted", "scaled"})
 
     def test_kept_examples_give_the_same_run(self):
         """run.cache: bits and id of a run are those without it; the second run reads what the first made."""

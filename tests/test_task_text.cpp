@@ -1,4 +1,6 @@
 // Tasks of text: the stand-in's published ladder, the language model's known entropy, and the readers of files with their errors.
+#include <unordered_map>
+
 #include "open_task.hpp"
 
 using namespace ssm;
@@ -32,12 +34,38 @@ TEST(PolarText, OracleAndBagOfWords) {
 TEST(RecallText, EntropyAndGaps) {
   expect_statistics("recall_text", {{"length", "512"}, {"records", "0"}}, 300);
   expect_statistics("recall_text", {{"length", "4096"}, {"records", "0.2"}}, 100);
-  // Words of tasks of this kind: 8.83 bits and 6.01 characters a word, 1.468 bits a character, for another lexicon of the same law.
-  const auto task = open_task("recall_text", {{"records", "0"}});
-  for (const Reference& r : task->info().references)
+  expect_statistics("recall_text", {{"length", "300"}, {"records", "0.3"}, {"redefine", "0.5"}}, 300);
+  // Of another lexicon of the same law: 1.468 bits a character from 8.83 bits and 6.01 characters a word, orders 0 and 1 4.19 and 3.39.
+  for (const Reference& r : open_task("recall_text", {{"records", "0"}})->info().references) {
     if (r.kind == "ceiling") {
       EXPECT_NEAR(r.value, 1.468, .06);
+    } else if (r.label.starts_with("the 0") || r.label.starts_with("the 1")) {
+      EXPECT_NEAR(r.value, r.label[4] == '0' ? 4.19 : 3.39, .02);
     }
+  }
+}
+
+// The ladder against counts of n-grams, whose own bias is below .005 bits on these million characters.
+TEST(RecallText, LadderIsThatOfCountedNgrams) {
+  const auto task = open_task("recall_text", {{"records", "0"}, {"length", "16384"}});
+  std::string text;
+  Example e;
+  for (Index i = 0; i < 64; ++i) {
+    task->example(Split::train, i, e);
+    for (const std::int32_t t : e.tokens) text += static_cast<char>(t);
+  }
+  int found = 0;
+  for (const Reference& r : task->info().references) {
+    if (r.kind != "ladder" || r.label[4] == '4') continue;
+    const auto order = static_cast<std::size_t>(r.label[4] - '0');
+    std::unordered_map<std::string, double> grams, known;
+    for (std::size_t t = order; t < text.size(); ++t) ++grams[text.substr(t - order, order + 1)], ++known[text.substr(t - order, order)];
+    double bits = 0;
+    for (const auto& [gram, n] : grams) bits -= n * std::log2(n / known[gram.substr(0, order)]);
+    EXPECT_NEAR(bits / double(text.size()), r.value, .01) << r.label;
+    ++found;
+  }
+  EXPECT_EQ(found, 4);
 }
 
 TEST(Text, ReadsTheFolderOfReviews) {
@@ -55,6 +83,23 @@ TEST(Text, ReadsTheFolderOfReviews) {
   Example e;
   open_task("text", {{"data_dir", folder.path.string()}, {"length", "16"}})->example(Split::train, 2, e);
   EXPECT_EQ(e.tokens, (std::vector<std::int32_t>{'b' + 1, 256, 's' + 1, 't' + 1}));
+}
+
+// Words that stand in one class alone tell it; the same letters in other words do not.
+TEST(Text, FloorIsThatOfABagOfWords) {
+  for (const auto& [positive, expected] : {std::pair{"fine film", 1.}, {"dull film", .5}}) {
+    const TemporaryFolder folder;
+    for (const char* part : {"train", "test"}) {
+      std::filesystem::create_directories(folder.path / part / "pos"), std::filesystem::create_directories(folder.path / part / "neg");
+      for (int i = 0; i < 8; ++i) {
+        folder.write(std::string(part) + "/pos/" + std::to_string(i) + ".txt", positive);
+        folder.write(std::string(part) + "/neg/" + std::to_string(i) + ".txt", "DULL film.");
+      }
+    }
+    const TaskInfo info = open_task("text", {{"data_dir", folder.path.string()}})->info();
+    ASSERT_EQ(info.references[1].kind, "floor");
+    EXPECT_EQ(info.references[1].value, expected) << positive;
+  }
 }
 
 TEST(Text, ReadsTheTable) {

@@ -137,7 +137,7 @@ int data(const Arguments& arguments) {
   }
   std::printf("%s: %s\n", config.task_name.c_str(), info.about.c_str());
   for (const Reference& r : info.references)
-    std::printf("  %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
+    std::printf("  %-10s %-8.4g %s (%s)\n", r.kind.c_str(), r.value, r.label.c_str(), r.source.c_str());
   Example e;
   for (Index i = 0; i < std::min<Index>(count, 3); ++i) {
     config.task->example(split, i, e);

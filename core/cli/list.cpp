@@ -88,8 +88,7 @@ int list(const Arguments& arguments) {
     std::printf("\n  %s - %s\n", name.c_str(), info.about.c_str());
     print_knobs(knobs_of(*t));
     for (const Reference& r : info.references)
-      if (r.kind != "ladder")
-        std::printf("    %-10s %-8s %s (%s)\n", r.kind.c_str(), number_text(r.value).c_str(), r.label.c_str(), r.source.c_str());
+      if (r.kind != "ladder") std::printf("    %-10s %-8.4g %s (%s)\n", r.kind.c_str(), r.value, r.label.c_str(), r.source.c_str());
   }
   return 0;
 }

@@ -84,7 +84,11 @@ Score evaluate(ModelNet& net, const Run& train_run, const Task& task, const Task
   Score score{examples, metric.count, loss.mean(), metric.mean(), {}, 0};
   for (const auto& [name, tally] : slices) score.slices[name] = tally.mean();
   if (info.target == Target::positions) score.slices["sequence"] = sequences.mean();
-  if (guesses.all > 0) score.slices["majority"] = guesses.majority(), score.slices["permuted"] = guesses.permuted();
+  if (guesses.all > 0) {
+    score.slices["majority"] = guesses.majority(), score.slices["permuted"] = guesses.permuted();
+    for (const Reference& reference : info.references)
+      if (reference.kind == "chance") score.slices["scaled"] = (score.metric - reference.value) / (1 - reference.value);
+  }
   score.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return score;
 }

@@ -13,7 +13,7 @@ struct Score {
   double metric = 0;                     // accuracy over labels, or mean squared error
   std::map<std::string, double> slices;  // "<axis>=<label>"; for per-position tasks also "sequence" = all labels of a sequence right;
                                          // of accuracies "majority" and "permuted": what the most frequent label, and these predictions
-                                         // under randomly permuted labels, would score
+                                         // under randomly permuted labels, would score, and "scaled" = (metric - chance) / (1 - chance)
   double seconds = 0;
 };
 

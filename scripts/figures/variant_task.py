@@ -33,6 +33,11 @@ def bounds(run):
     return {what: best(found) for what, found in said.items() if found}
 
 
+def shown(value, run):
+    """Accuracies in percent, errors to three digits."""
+    return f"{100 * value:.1f}" if run.metric == "accuracy" else f"{value:.3g}"
+
+
 def figure(runs):
     series = [s for s in group(runs) if score(s)]
     if not series:
@@ -66,13 +71,21 @@ def figure(runs):
             if one is None:
                 ax.text(j, i, "–", ha="center", va="center", color=style.FAINT)
                 continue
-            s, percent = score(one), 100 if one.runs[0].metric == "accuracy" else 1
+            s, run = score(one), one.runs[0]
             weight = "bold" if one is best[task] else "normal"
-            ax.text(j, i, f"{s.value * percent:.1f}", ha="right", va="center", fontweight=weight)
-            half = (s.high - s.low) / 2 * percent
-            ax.text(j + 0.03, i, f" ±{half:.1f}" if half else "", ha="left", va="center", fontsize=8, color=style.FAINT)
+            ax.text(j, i, shown(s.value, run), ha="right", va="center", fontweight=weight)
+            half = (s.high - s.low) / 2
+            ax.text(
+                j + 0.03,
+                i,
+                f" ±{shown(half, run)}" if half else "",
+                ha="left",
+                va="center",
+                fontsize=8,
+                color=style.FAINT,
+            )
             if (paper := published(one)) is not None:
-                text = f"published {paper * percent:.1f}"
+                text = f"published {shown(paper, run)}"
                 ax.text(j, i + 0.33, text, ha="center", va="center", fontsize=6, color=style.FAINT)
     for i, what in enumerate(rows, len(labels)):
         ax.axhline(i - 0.5, color=style.GRID, linewidth=0.8)
@@ -80,8 +93,7 @@ def figure(runs):
             0.12 - room, i, {"published": "best published"}.get(what, what), ha="left", va="center", color=style.FAINT
         )
         for j, task in enumerate(tasks):
-            percent = 100 if next(s for s in series if s.task == task).runs[0].metric == "accuracy" else 1
             value = stated[task].get(what)
-            text = "–" if value is None else f"{value * percent:.1f}"
+            text = "–" if value is None else shown(value, next(s for s in series if s.task == task).runs[0])
             ax.text(j, i, text, ha="center" if value is None else "right", va="center", color=style.FAINT)
     return canvas

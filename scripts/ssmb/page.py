@@ -7,7 +7,7 @@ from pathlib import Path
 from . import bench_table, effect_tables, style, tables
 from .figures import Figure, svg
 from .results import Run
-from .series import group, level, score
+from .series import better, group, level, score, worse_end
 
 HERE = Path(__file__).parent
 
@@ -42,16 +42,21 @@ def lede(runs: list[Run]) -> str:
         scored = [s for s in series if s.task == task and score(s)]
         if not scored:
             continue
-        best = max(scored, key=lambda s: score(s).value)
+        sign = better(scored[0].runs[0])
+        best = max(scored, key=lambda s: sign * score(s).value)
         s, run = score(best), best.runs[0]
         value = f"{s.value * 100:.1f} %" if run.metric == "accuracy" else f"{run.metric} {s.value:.4g}"
         interval = f"95 % interval {s.low * 100:.1f} to {s.high * 100:.1f}, {s.over}"
         over = f" ({interval})" if s.over and run.metric == "accuracy" else ""
-        reached = level(s.low, run)
+        reached = level(worse_end(s, run), run)
         passed = f"; it passes the reference line “{reached}”" if reached else ""
-        if reached.startswith("below"):
+        if reached.startswith(("below", "above")):
             passed = f"; it may be {reached}"
-        of, which = (f"Of {len(scored)} variants on", "highest: ") if len(scored) > 1 else ("On", "")
+        of, which = (
+            (f"Of {len(scored)} variants on", "highest: " if sign > 0 else "lowest: ")
+            if len(scored) > 1
+            else ("On", "")
+        )
         said.append(f"{of} {task}, {best.label} scores {which}{value}{over}{passed}.")
     return " ".join(said) or "No run has been evaluated yet."
 

@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 
 from . import marks
+from .presets import LOWER_IS_BETTER
 from .program import text
 from .results import Run
 
@@ -112,15 +113,24 @@ def score(series: Series) -> Score | None:
     return Score(values[0], values[0], values[0], "")
 
 
-def level(accuracy: float, run: Run) -> str:
-    """Highest step of the task's ladder that an accuracy reaches, in words."""
-    steps = sorted(
-        (r for r in run.references if r.kind in ("chance", "floor", "ladder", "ceiling")), key=lambda r: r.value
-    )
-    reached = [r for r in steps if accuracy >= r.value]
+def better(run: Run) -> int:
+    """1 where the higher score is the better one, -1 for errors and bits."""
+    return -1 if run.metric in LOWER_IS_BETTER else 1
+
+
+def worse_end(s: Score, run: Run) -> float:
+    return s.low if better(run) > 0 else s.high
+
+
+def level(value: float, run: Run) -> str:
+    """Best step of the task's ladder that a score reaches, in words."""
+    sign = better(run)
+    kinds = ("chance", "floor", "ladder", "ceiling")
+    steps = sorted((r for r in run.references if r.kind in kinds), key=lambda r: sign * r.value)
+    reached = [r for r in steps if sign * value >= sign * r.value]
     if not steps:
         return ""
-    return reached[-1].label if reached else f"below {steps[0].label}"
+    return reached[-1].label if reached else f"{'below' if sign > 0 else 'above'} {steps[0].label}"
 
 
 def median(values) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from . import style
 from .results import Run
-from .series import Series, group, level, median, score
+from .series import Series, better, group, level, median, score, worse_end
 from .words import short
 
 MIB = 1024.0**2
@@ -114,7 +114,8 @@ def headline(series: list[Series], budget: bool = True) -> str:
     counted = any(math.isfinite(energy(r)) for s in series for r in s.runs)
     columns += ["joules per million tokens"] if counted else []
     rows = []
-    for one in sorted(series, key=lambda s: (score(s) is None, -(score(s).value if score(s) else 0))):
+    sign = better(series[0].runs[0])
+    for one in sorted(series, key=lambda s: (score(s) is None, -sign * (score(s).value if score(s) else 0))):
         s, run, scale = score(one), one.runs[0], 100 if percent else 1
         row = [name_cell(one)]
         if s is None:
@@ -125,7 +126,7 @@ def headline(series: list[Series], budget: bool = True) -> str:
             row.append(
                 Cell(interval if s.over else "–", s.low, f"<span class=keep>{interval}</span>" if s.over else "")
             )
-            row += [Cell(level(s.low, run), s.low)] if ladder else []
+            row += [Cell(level(worse_end(s, run), run), worse_end(s, run))] if ladder else []
         for column in ("tokens_real", "seconds"):
             row.append(number(median(r.total(column) for r in one.runs)))
         row.append(number(median(r.tokens_per_second() for r in one.runs)))
@@ -148,8 +149,13 @@ def remarks(series: list[Series]) -> list[str]:
     if partial:
         said.append(f"Shown, but not complete: {', '.join(partial)}.")
     if len(scored) > 1:
-        best = max(scored, key=lambda s: score(s).value)
-        near = [s.label for s in scored if s is not best and score(s).high >= score(best).low]
+        sign = better(scored[0].runs[0])
+        best = max(scored, key=lambda s: sign * score(s).value)
+        near = [
+            s.label
+            for s in scored
+            if s is not best and score(s).low <= score(best).high and score(best).low <= score(s).high
+        ]
         if near:
             said.append(f"Intervals that overlap that of the best, {best.label}: {', '.join(near)}.")
     seconds = {s.label: median(r.total("seconds") for r in s.runs) for s in series}
@@ -159,6 +165,13 @@ def remarks(series: list[Series]) -> list[str]:
         said.append(
             f"The runs did not train equally long (shortest {min(known):.0f} s, longest {longest} {max(known):.0f} s); "
             "the curves compare them at equal tokens and at equal seconds."
+        )
+    waited = [w for s in series for r in s.runs if (w := float(r.how.get("loader_wait_share", "nan"))) == w]
+    made = [w for s in series for r in s.runs if (w := float(r.how.get("loader_cpu_share", "nan"))) == w]
+    if waited and made:
+        said.append(
+            f"Steps waited for data at most {100 * max(waited):.2g} % of the training time; "
+            f"making it on the host took at most {100 * max(made):.2g} % of the CPU time of the steps."
         )
     uncounted = sorted({str(r.energy.get("reason", "")) for s in series for r in s.runs} - {""})
     if uncounted:
@@ -173,7 +186,7 @@ def remarks(series: list[Series]) -> list[str]:
             "where the labels are permuted at random."
         )
     if any(r.kind in ("floor", "ladder") for s in series for r in s.runs[0].references):
-        said.append("Level reached: the highest reference line that the lower end of the interval passes.")
+        said.append("Level reached: the best reference line that the worse end of the interval passes.")
     return said
 
 
