@@ -12,6 +12,7 @@
 #include "ops/starts.hpp"
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
 #include "attention_gpu_back.hpp"
+#include "attention_gpu_step.hpp"
 #else
 #include "attention_tiled.hpp"
 #endif
@@ -33,7 +34,7 @@ struct Attention final : Op {
   Tensor x, y, starts, rotated, lse, table;  // rotated (B,T,(H+KV) dh); table (T, dh): cos and sin of every pair
   Index H, KV, dh, capacity;
   bool rope, tiled;
-  Scratch delta, gradient, query;
+  Scratch delta, gradient, query, runs;
   State cache;  // keys and values (2, capacity, KV dh), then the number of positions seen
 
   Attention(Net& net, Tensor qkv, const AttentionOptions& options, Tensor starts_ = {})
@@ -49,6 +50,9 @@ struct Attention final : Op {
     query = scratch(x.B() * H * dh);
     capacity = o.window && o.window < n.l_max ? o.window : n.l_max;
     if (n.mode == Mode::stream) cache = state(2 * capacity * KV * dh + 1);
+#if defined(SSM_GPU)
+    if (n.mode == Mode::stream) runs = scratch(Ring::scratch_of(x.B(), H, dh, capacity));
+#endif
     tiled = o.view == "tiled" && dh <= kMaxHead && starts.id < 0;
   }
   const char* name() const override { return "attention"; }
@@ -152,8 +156,9 @@ struct Attention final : Op {
     Real *S = v(cache), *Q = v(query), *Y = v(y);
     const bool turned = rope, alibi = o.positions == "alibi";
     const Real scale = static_cast<Real>(1 / std::sqrt(static_cast<double>(dh)));
-    launch(
-        "ssm::attention_cache", r, x.B() * all, KOKKOS_LAMBDA(const Index i) {
+    const Index pairs = half + width % 2;  // an odd head's last channel stands alone
+    each_row(
+        "ssm::attention_cache", r, x.B() * all, pairs, KOKKOS_LAMBDA(const Index i, const Index k) {
           const Index b = i / all, head = i - b * all;
           const Real* from = X + i * width;
           Real* own = S + b * size;
@@ -161,13 +166,21 @@ struct Attention final : Op {
           Real* to = head < queries          ? Q + (b * queries + head) * width
                      : head < queries + keys ? own + (slot * keys + head - queries) * width
                                              : own + ((slots + slot) * keys + head - queries - keys) * width;
-          for (Index k = 0; k < width; ++k) to[k] = from[k];
-          if (turned && head < queries + keys)
-            for (Index k = 0; k < half; ++k) {
-              const double angle = rope_angle(static_cast<double>(seen), k, width);
-              rotate(to[k], to[half + k], static_cast<Real>(::cos(angle)), static_cast<Real>(::sin(angle)), false);
-            }
+          if (k == half) {
+            to[width - 1] = from[width - 1];
+            return;
+          }
+          Real p = from[k], q = from[half + k];
+          if (turned && head < queries + keys) {
+            const double angle = rope_angle(static_cast<double>(seen), k, width);
+            rotate(p, q, static_cast<Real>(::cos(angle)), static_cast<Real>(::sin(angle)), false);
+          }
+          to[k] = p, to[half + k] = q;
         });
+#if defined(SSM_GPU)
+    if (dh <= kWidestStep)
+      return step_on_gpu(r, {S, Q, x.B(), H, KV, dh, capacity, size, Ring::runs_of(x.B(), H, capacity), alibi, scale}, v(runs), S, Y);
+#endif
     launch(
         "ssm::attention_step", r, x.B() * queries, KOKKOS_LAMBDA(const Index i) {
           const Index b = i / queries, head = i - b * queries, group = head / (queries / keys);

@@ -60,10 +60,21 @@ struct Forward {
 };
 
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
-// On a GPU every entry of the kernel is one thread: A^l = |A|^l (cos, sin)(l arg A), the angle in turns and in Wide until it lies within one.
+// On a GPU a thread makes kRounds entries of the kernel, kStride apart: A^l = |A|^l (cos, sin)(l arg A) of the first, the angle in turns and in
+// Wide until it lies within one, and A^kStride times the last for the others.
+constexpr int kRounds = 8, kStride = 32;
+
 struct Polar {
-  Wide rate, turns;  // log2 |A|, arg A / 2 pi
-  Real w[2][2];      // W of every kernel
+  Wide rate, turns;             // log2 |A|, arg A / 2 pi
+  Real w[2][2];                 // W of every kernel
+  Real further_re, further_im;  // A^kStride
+
+  SSM_FN Complex<Real> power(Wide l) const {
+    const Wide angle = l * turns;
+    const Real size = exp2_decay(static_cast<Real>(l * rate)),
+               turn = static_cast<Real>(2 * (angle - ::rint(angle))) * Real(3.14159265358979324);
+    return {size * Kokkos::cos(turn), size * Kokkos::sin(turn)};
+  }
 };
 
 void polar_modes(const Run& r, const SsmView& view, Polar* modes) {
@@ -81,6 +92,8 @@ void polar_modes(const Run& r, const SsmView& view, Polar* modes) {
           const Wide square = norm2(d.A);
           to.rate = 0.5 * log2e * ::log(square > 1e-300 ? square : 1e-300), to.turns = ::atan2(d.A.im, d.A.re) * per_turn;
         }
+        const Complex<Real> further = to.power(kStride);
+        to.further_re = further.re, to.further_im = further.im;
         for (int k = 0; k < view.kernels; ++k) {
           const ComplexW w = view.c(k, h, m) * B;
           to.w[k][0] = static_cast<Real>(w.re), to.w[k][1] = static_cast<Real>(w.im);
@@ -88,22 +101,26 @@ void polar_modes(const Run& r, const SsmView& view, Polar* modes) {
       });
 }
 
+template <int kernels>
 void polar_kernel(const Run& r, const SsmView& view, const Polar* modes, Index T, Real* K) {
-  const Index M = view.M, H = view.H;
-  const int kernels = static_cast<int>(view.kernels);
+  constexpr Index kSpan = kRounds * kStride;
+  const Index M = view.M, H = view.H, spans = (T + kSpan - 1) / kSpan;
   launch(
-      "ssm::s4d_kernel", r, H * T, KOKKOS_LAMBDA(const Index i) {
-        const Index h = i / T;
-        const Wide l = static_cast<Wide>(i - h * T);
-        Real sum[2] = {0, 0};
+      "ssm::s4d_kernel", r, H * spans * kStride, KOKKOS_LAMBDA(const Index i) {
+        const Index row = quotient(i, spans * kStride), within = i - row * spans * kStride;
+        const Index first = within / kStride * kSpan + within % kStride;
+        Real sum[kernels][kRounds] = {};
         for (Index m = 0; m < M; ++m) {
-          const Polar& p = modes[h * M + m];
-          const Wide turns = l * p.turns;
-          const Real size = exp2_decay(static_cast<Real>(l * p.rate)), angle = static_cast<Real>(2 * (turns - ::rint(turns)));
-          const Real re = size * Kokkos::cos(angle * Real(3.14159265358979324)), im = size * Kokkos::sin(angle * Real(3.14159265358979324));
-          for (int k = 0; k < kernels; ++k) sum[k] += p.w[k][0] * re - p.w[k][1] * im;
+          const Polar p = modes[row * M + m];
+          Complex<Real> power = p.power(static_cast<Wide>(first));
+          for (int q = 0; q < kRounds; ++q) {
+            for (int k = 0; k < kernels; ++k) sum[k][q] += p.w[k][0] * power.re - p.w[k][1] * power.im;
+            power = power * Complex<Real>{p.further_re, p.further_im};
+          }
         }
-        for (int k = 0; k < kernels; ++k) K[k * H * T + i] = sum[k];
+        for (int k = 0; k < kernels; ++k)
+          for (int q = 0; q < kRounds; ++q)
+            if (first + q * kStride < T) K[(k * H + row) * T + first + q * kStride] = sum[k][q];
       });
 }
 #endif
@@ -208,7 +225,8 @@ struct Kernel final : Op {
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
     Polar* const polar = reinterpret_cast<Polar*>(v(polar_forms));
     polar_modes(r, view_of(*this, p), polar);
-    polar_kernel(r, view_of(*this, p), polar, y.last(), v(y));
+    if (p.kernels == 2) polar_kernel<2>(r, view_of(*this, p), polar, y.last(), v(y));
+    else polar_kernel<1>(r, view_of(*this, p), polar, y.last(), v(y));
 #else
     launch("ssm::s4d_kernel", r, p.H, Forward{view_of(*this, p), v(y), y.last()});
 #endif

@@ -85,25 +85,25 @@ struct LambdaCut {
 template <int mask, int L, int V, int left = V>
 __device__ void sum_of_channels(Real (&v)[V], int thread) {
   if constexpr (mask >= L) {
-    constexpr int half = left / 2;
+    constexpr int left_half = left / 2;
     if constexpr (left > 1) {
       const bool upper = thread & mask;
       SSM_UNROLL
-      for (int i = 0; i < half; ++i) {
-        const Real give = upper ? v[i] : v[i + half], keep = upper ? v[i + half] : v[i];
+      for (int i = 0; i < left_half; ++i) {
+        const Real give = upper ? v[i] : v[i + left_half], keep = upper ? v[i + left_half] : v[i];
         v[i] = keep + shuffle_xor(give, mask);
       }
     } else {
       v[0] += shuffle_xor(v[0], mask);
     }
-    sum_of_channels<mask / 2, L, V, (left > 1 ? half : 1)>(v, thread);
+    sum_of_channels<mask / 2, L, V, (left > 1 ? left_half : 1)>(v, thread);
   }
 }
 template <int L, int V>
 __device__ int place_of_sum(int thread) {
   int place = 0;
   SSM_UNROLL
-  for (int mask = kWarp / 2, half = V / 2; mask >= L && half > 0; mask /= 2, half /= 2) place += thread & mask ? half : 0;
+  for (int mask = kWarp / 2, left_half = V / 2; mask >= L && left_half > 0; mask /= 2, left_half /= 2) place += thread & mask ? left_half : 0;
   return place;
 }
 
