@@ -165,6 +165,6 @@ INSTANTIATE_TEST_SUITE_P(Mimo, Scan,
                          ::testing::Values(ScanCase{2, 1, 3, 1, 1, "chunked"}, ScanCase{2, 9, 3, 2, 2, "sequential"},
                                            ScanCase{2, 64, 1, 2, 1, "chunked"}, ScanCase{1, 65, 2, 1, 1, "chunked"},
                                            ScanCase{1, 66, 2, 1, 2, "chunked"}, ScanCase{2, 200, 3, 17, 2, "chunked"},
-                                           ScanCase{3, 129, 5, 33, 1, "chunked"}));
+                                           ScanCase{3, 129, 5, 33, 1, "chunked"}, ScanCase{1, 1100, 1, 1, 2, "chunked"}));
 
 }  // namespace

@@ -136,17 +136,20 @@ void sum_both_columns(const char* label, const Run& r, Index rows, Index columns
         const Index split = quotient(k, groups), first = (k - split * groups) * W;
         const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
         const int width = static_cast<int>(columns - first < W ? columns - first : W);
-        constexpr int kSums = kOnHost ? W : 8;  // of a GPU: rows whose loads are on their way
-        Acc one[kSums], two[kSums];
-        for (int l = 0; l < kSums; ++l) one[l] = two[l] = 0;
+        Acc one[W], two[W];
+        for (int l = 0; l < W; ++l) one[l] = two[l] = 0;
         const auto add = [&](int l, const Both<Acc>& b) { one[l] += b.one, two[l] += b.two; };
-        if (!kOnHost) {
+        if (!kOnHost) {  // the loads of eight rows in flight
+          Both<Acc> eight[8];
+          for (int q = 0; q < 8; ++q) eight[q] = {0, 0};
           Index row = begin;
-          for (; row + kSums <= end; row += kSums)
-            for (int q = 0; q < kSums; ++q) add(q, f(row + q, first));
+          for (; row + 7 < end; row += 8)
+            for (int q = 0; q < 8; ++q) {
+              const Both<Acc> b = f(row + q, first);
+              eight[q].one += b.one, eight[q].two += b.two;
+            }
           for (; row < end; ++row) add(0, f(row, first));
-          for (int half = kSums / 2; half > 0; half /= 2)
-            for (int q = 0; q < half; ++q) add(q, {one[q + half], two[q + half]});
+          for (int q = 0; q < 8; ++q) add(0, eight[q]);
         } else if (width == W) {
           for (Index row = begin; row < end; ++row)
             for (int l = 0; l < W; ++l) add(l, f(row, first + l));
