@@ -168,44 +168,44 @@ struct Fill {
   }
 };
 
-// du (+)= D dy and the sums of dy u over the rows of every piece, part (splits,H): both numbers are read once.
+// du (+)= D dy and the sums of dy u over the rows of every piece, part (splits,H): both numbers are read once. A work item has a piece and, on
+// a GPU, one column of it.
 struct Skip {
   const Real *D, *dy, *u;
   Grad du;
   Real* part;
   Index rows, H, splits;
-  static constexpr int W = kOnHost ? 64 : 1;     // columns of a work item
-  static constexpr int kRows = kOnHost ? 1 : 8;  // rows whose loads are on their way before the first is written
+  static constexpr int kRows = 8;  // of a GPU: rows whose loads are on their way before the first is written
 
-  Index items() const { return splits * ((H + W - 1) / W); }
+  Index items() const { return kOnHost ? splits : splits * H; }
   KOKKOS_FUNCTION void operator()(const Index item) const {
-    const Index groups = (H + W - 1) / W, split = quotient(item, groups), first = (item - split * groups) * W;
-    const Index begin = rows * split / splits, end = rows * (split + 1) / splits;
-    const int width = static_cast<int>(H - first < W ? H - first : W);
-    Real sum[W];
-    for (int l = 0; l < W; ++l) sum[l] = 0;
+    const Index split = kOnHost ? item : quotient(item, H), begin = rows * split / splits, end = rows * (split + 1) / splits;
+    Real* sum = part + split * H;
     if constexpr (kOnHost) {
+      for (Index h = 0; h < H; ++h) sum[h] = 0;
       for (Index row = begin; row < end; ++row) {
-        const Index at = row * H + first;
         SSM_INDEPENDENT
-        for (int l = 0; l < width; ++l) {
-          sum[l] += dy[at + l] * u[at + l];
-          du(at + l, D[first + l] * dy[at + l]);
+        for (Index h = 0; h < H; ++h) {
+          const Real up = dy[row * H + h];
+          sum[h] += up * u[row * H + h];
+          du(row * H + h, D[h] * up);
         }
       }
     } else {
-      const Real skip = D[first];
+      const Index h = item - split * H;
+      const Real skip = D[h];
+      Real total = 0;
       for (Index row = begin; row < end; row += kRows) {
         Real up[kRows], in[kRows], old[kRows];
         for (int q = 0; q < kRows; ++q) {
-          const Index at = (row + q < end ? row + q : end - 1) * H + first;
+          const Index at = (row + q < end ? row + q : end - 1) * H + h;
           up[q] = dy[at], in[q] = u[at], old[q] = du.add ? du.p[at] : Real(0);
         }
         for (int q = 0; q < kRows; ++q)
-          if (row + q < end) du.p[(row + q) * H + first] = old[q] + skip * up[q], sum[0] += up[q] * in[q];
+          if (row + q < end) du.p[(row + q) * H + h] = old[q] + skip * up[q], total += up[q] * in[q];
       }
+      sum[h] = total;
     }
-    for (int l = 0; l < width; ++l) part[split * H + first + l] = sum[l];
   }
 };
 
