@@ -64,6 +64,7 @@ class Plan {
       check(SSM_FFT(SetAutoAllocation)(handle_, 0), "SetAutoAllocation");
       long long length = n;
       check(SSM_FFT(MakePlanMany64)(handle_, 1, &length, nullptr, 1, n, nullptr, 1, n, type, rows, &needed_), "MakePlanMany64");
+      gpu_check(SSM_GPU(DeviceSynchronize)(), "tables of a transform");  // copied on another stream than the one they are read on
     }
     if (static_cast<Index>(needed_) > area_bytes)
       throw std::runtime_error(fft_name() + " wants a work area of " + std::to_string(needed_) + " bytes for " + std::to_string(rows) +
