@@ -20,7 +20,7 @@ void PairConv::taps(const Run& r, const Real* K, Index h0, Index count, Z* z) co
   const Index length = n;
   launch(
       "ssm::pairs_taps", r, count * n, KOKKOS_LAMBDA(const Index i) {
-        const Index c = i / length, t = i - c * length, h = h0 + c, back = length - 1 - t;
+        const Index c = quotient(i, length), t = i - c * length, h = h0 + c, back = length - 1 - t;
         Real value = t < sh.taps ? K[h * sh.taps + t] : Real(0);
         if (sh.two_sided && back < sh.taps && back < sh.T - 1) value += K[(sh.H + h) * sh.taps + back];
         z[i] = {value / static_cast<Real>(length), 0};
@@ -32,7 +32,7 @@ void PairConv::pack(const Run& r, const Real* u, Index h0, Index count, Z* z) co
   const Index length = n, P = pairs;
   launch(
       "ssm::pairs_pack", r, count * P * n, KOKKOS_LAMBDA(const Index i) {
-        const Index cp = i / length, t = i - cp * length, c = cp / P, row = 2 * (cp - c * P);
+        const Index cp = quotient(i, length), t = i - cp * length, c = quotient(cp, P), row = 2 * (cp - c * P);
         const Real* x = u + (row * sh.H + h0 + c) * sh.T + t;
         const bool inside = t < sh.T;
         z[i] = {inside ? x[0] : Real(0), inside && row + 1 < sh.B ? x[sh.H * sh.T] : Real(0)};
@@ -55,13 +55,13 @@ void PairConv::forward(const Run& r, const ConvData& d) {
     Z* x = transform(r, count * P, -1, x0, x1);
     launch(
         "ssm::pairs_product", r, count * P * n, KOKKOS_LAMBDA(const Index i) {
-          const Index cp = i / length;
-          x[i] = k[cp / P * length + (i - cp * length)] * x[i];
+          const Index cp = quotient(i, length);
+          x[i] = k[quotient(cp, P) * length + (i - cp * length)] * x[i];
         });
     const Z* out = transform(r, count * P, 1, x, x == x0 ? x1 : x0);
     launch(
         "ssm::pairs_unpack", r, count * P * s.T, KOKKOS_LAMBDA(const Index i) {
-          const Index cp = i / sh.T, t = i - cp * sh.T, c = cp / P, row = 2 * (cp - c * P), h = h0 + c;
+          const Index cp = quotient(i, sh.T), t = i - cp * sh.T, c = quotient(cp, P), row = 2 * (cp - c * P), h = h0 + c;
           const Index at = (row * sh.H + h) * sh.T + t, second = at + sh.H * sh.T;
           const Real skip = D ? D[h] : Real(0);
           const Z value = out[cp * length + t];
@@ -74,12 +74,12 @@ void PairConv::forward(const Run& r, const ConvData& d) {
 // dD_h += sum_bt u dy: strided pieces of time, neighbouring work items at neighbouring t, then the pieces.
 void PairConv::sum_skip(const Run& r, const ConvData& d, Index h0, Index count) const {
   const ConvShape sh = s;
-  const Index pieces = std::min<Index>(sh.T, 256);
+  const Index pieces = std::min<Index>(sh.T, kOnHost ? 256 : 4096);  // a group of long rows has few channels: threads enough for a GPU
   const Real *u = d.u, *dy = d.dy;
   Real *part = d.scratch, *dD = d.dD;
   launch(
       "ssm::pairs_dD", r, count * pieces, KOKKOS_LAMBDA(const Index i) {
-        const Index c = i / pieces, piece = i - c * pieces;
+        const Index c = quotient(i, pieces), piece = i - c * pieces;
         Real sum = 0;
         for (Index b = 0; b < sh.B; ++b) {
           const Index row = (b * sh.H + h0 + c) * sh.T;
@@ -107,7 +107,7 @@ void PairConv::backward(const Run& r, const ConvData& d) {
     Z* Y = transform(r, count * P, -1, y0, y1);
     launch(
         "ssm::pairs_correlate", r, count * n, KOKKOS_LAMBDA(const Index i) {
-          const Index c = i / length, j = i - c * length;
+          const Index c = quotient(i, length), j = i - c * length;
           Z sum{0, 0};
           for (Index p = 0; p < P; ++p) sum = sum + conj(U[(c * P + p) * length + j]) * Y[(c * P + p) * length + j];
           k0[i] = sum;
@@ -115,7 +115,7 @@ void PairConv::backward(const Run& r, const ConvData& d) {
     const Z* g = transform(r, count, 1, k0, k1);
     launch(
         "ssm::pairs_dK", r, count * s.taps, KOKKOS_LAMBDA(const Index i) {
-          const Index c = i / sh.taps, t = i - c * sh.taps, h = h0 + c;
+          const Index c = quotient(i, sh.taps), t = i - c * sh.taps, h = h0 + c;
           const Real scale = Real(1) / static_cast<Real>(length);
           dK(h * sh.taps + t, g[c * length + t].re * scale);
           if (sh.two_sided) dK((sh.H + h) * sh.taps + t, t < sh.T - 1 ? g[c * length + length - 1 - t].re * scale : Real(0));
@@ -124,13 +124,13 @@ void PairConv::backward(const Run& r, const ConvData& d) {
     const Z* k = transform(r, count, -1, k0, k1);
     launch(
         "ssm::pairs_adjoint", r, count * P * n, KOKKOS_LAMBDA(const Index i) {
-          const Index cp = i / length;
-          Y[i] = conj(k[cp / P * length + (i - cp * length)]) * Y[i];
+          const Index cp = quotient(i, length);
+          Y[i] = conj(k[quotient(cp, P) * length + (i - cp * length)]) * Y[i];
         });
     const Z* out = transform(r, count * P, 1, Y, Y == y0 ? y1 : y0);
     launch(
         "ssm::pairs_du", r, count * P * s.T, KOKKOS_LAMBDA(const Index i) {
-          const Index cp = i / sh.T, t = i - cp * sh.T, c = cp / P, row = 2 * (cp - c * P), h = h0 + c;
+          const Index cp = quotient(i, sh.T), t = i - cp * sh.T, c = quotient(cp, P), row = 2 * (cp - c * P), h = h0 + c;
           const Index at = (row * sh.H + h) * sh.T + t, second = at + sh.H * sh.T;
           const Real skip = D ? D[h] : Real(0);
           const Z value = out[cp * length + t];
