@@ -103,7 +103,8 @@ template <int L, int V>
 __device__ int place_of_sum(int thread) {
   int place = 0;
   SSM_UNROLL
-  for (int mask = kWarp / 2, left_half = V / 2; mask >= L && left_half > 0; mask /= 2, left_half /= 2) place += thread & mask ? left_half : 0;
+  for (int mask = kWarp / 2, left_half = V / 2; mask >= L && left_half > 0; mask /= 2, left_half /= 2)
+    place += thread & mask ? left_half : 0;
   return place;
 }
 
