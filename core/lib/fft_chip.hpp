@@ -79,20 +79,49 @@ __device__ __forceinline__ void dft(Z* x) {
   }
 }
 
+// Point n of P turned by -+ pi n / P: with the turn of forward() and inverse() the whole one of half 1.
+template <int P, bool kBack>
+__device__ __forceinline__ void turn(Z* z) {
+#pragma unroll
+  for (int n = 1; n < P; ++n) z[n] = turned<kBack>(z[n], 32 / P * n);
+}
+
+// z_k = f(z_k, root of k), the roots of k < 4 in low, of 4, 8, 12, .. in high, each `stride` after the one before. kOne: that of 0 is 1 and not read.
+template <int P, bool kOne, class F>
+__device__ __forceinline__ void by_roots(Z* z, const Z* low, const Z* high, int stride, const F& f) {
+  Z of[4];
+#pragma unroll
+  for (int b = kOne; b < 4; ++b) of[b] = low[b * stride];
+#pragma unroll
+  for (int b = kOne; b < 4; ++b) z[b] = f(z[b], of[b]);
+#pragma unroll
+  for (int a = 1; a < P / 4; ++a) {
+    const Z by = high[(a - 1) * stride];
+#pragma unroll
+    for (int b = 0; b < 4; ++b) z[4 * a + b] = f(z[4 * a + b], kOne && b == 0 ? by : of[b] * by);
+  }
+}
+
+// The sine and cosine of pi x.
+__device__ inline void sine_cosine_pi(float x, float& s, float& c) { ::sincospif(x, &s, &c); }
+__device__ inline void sine_cosine_pi(double x, double& s, double& c) { ::sincospi(x, &s, &c); }
+
 // Transforms of N = P kMiddle kLast points (kMiddle 1: two passes) by G = N / P threads. Point n G + thread is register n.
-template <int N_, int P_, int kMiddle, int kLast>
+// kHalves 1: with roots for half 0 alone.
+template <int N_, int P_, int kMiddle, int kLast, int kHalves = 2>
 struct Transform {
   static constexpr int N = N_, P = P_, G = N / P;
   static constexpr int kGroups = G >= 128 ? 1 : 256 / G, kThreads = G * kGroups;  // of a block
   static constexpr int kArea = N + N / kLast;  // points that a group exchanges in; every kLast-th stays free
-  static constexpr int kLow = 8, kHigh = P / 4 - 1, kTable = (kLow + kHigh + (kMiddle > 1 ? 1 : 0)) * G;
+  static constexpr int kLow = kHalves > 1 ? 8 : 3, kHigh = P / 4 - 1, kTable = (kLow + kHigh + (kMiddle > 1 ? 1 : 0)) * G;
   static constexpr std::size_t kBytes = (kGroups * kArea + kTable) * sizeof(Z);
   static_assert(G == kMiddle * kLast && (G <= kWarp || G >= 128) && P % kLast == 0);
 
   int group, g;
   Z *area, *table;
 
-  // With the roots of unity: e^{-i pi r (2 b + half) / N} in row 4 half + b, e^{-i pi r 8 a / N} in row 7 + a, then those of the middle pass.
+  // With the roots of unity: e^{-i pi r (2 b + half) / N} in row 4 half + b (one half: from b = 1 on), then e^{-i pi r 8 a / N} from a = 1 on, then
+  // those of the middle pass.
   __device__ Transform(int thread, Real* memory)
       : group(thread / G),
         g(thread % G),
@@ -100,17 +129,15 @@ struct Transform {
         table(reinterpret_cast<Z*>(memory) + kGroups * kArea) {
     for (int i = thread; i < kTable; i += kThreads) {
       const int row = i / G, r = i % G;
-      const int m = row < kLow           ? r * (2 * (row % 4) + row / 4)
+      const int m = row < kLow           ? r * (kHalves > 1 ? 2 * (row % 4) + row / 4 : 2 * (row + 1))
                     : row < kLow + kHigh ? r * 8 * (row - kLow + 1)
                                          : 2 * P * (r % kLast) * (r / kLast);
       Real s, c;
-      sine_cosine(static_cast<Real>(m) / N, s, c);
+      sine_cosine_pi(static_cast<Real>(m) / N, s, c);
       table[i] = {c, -s};
     }
     __syncthreads();
   }
-  __device__ static void sine_cosine(float turns, float& s, float& c) { ::sincospif(turns, &s, &c); }
-  __device__ static void sine_cosine(double turns, double& s, double& c) { ::sincospi(turns, &s, &c); }
 
   // Of a group. A transform that follows another of the same direction needs one before it.
   __device__ static void barrier() {
@@ -125,7 +152,7 @@ struct Transform {
   __device__ int middle() const { return g / kLast * kStride + g % kLast; }
   __device__ int last() const { return g * (kLast + 1); }
 
-  // z of half `half` to its spectrum. The turn of half 1 is put in here but for e^{-i pi n / P} of register n, which turn() gives.
+  // z of half `half` to its spectrum. The turn of half 1 is put in here but for that of register n, which is turn()'s.
   __device__ __forceinline__ void forward(Z* z, int half) const {
     dft<P, false>(z);
     first_roots(z, half, [](Z x, Z root) { return x * root; });
@@ -165,25 +192,11 @@ struct Transform {
     dft<P, true>(z);
   }
 
-  template <bool kBack>
-  __device__ static __forceinline__ void turn(Z* z) {
-#pragma unroll
-    for (int n = 1; n < P; ++n) z[n] = turned<kBack>(z[n], 32 / P * n);
-  }
-
  private:
   template <class F>
   __device__ __forceinline__ void first_roots(Z* z, int half, const F& f) const {
-    const Z *low = table + half * 4 * G + g, *high = table + (kLow - 1) * G + g;
-    Z of[4];
-#pragma unroll
-    for (int b = 0; b < 4; ++b) of[b] = low[b * G];
-#pragma unroll
-    for (int a = 0; a < P / 4; ++a) {
-      const Z by = a ? high[a * G] : Z{1, 0};
-#pragma unroll
-      for (int b = 0; b < 4; ++b) z[4 * a + b] = f(z[4 * a + b], a ? of[b] * by : of[b]);
-    }
+    const int low = kHalves > 1 ? half * 4 * G : -G;
+    by_roots<P, kHalves == 1>(z, table + low + g, table + kLow * G + g, G, f);
   }
   template <class F>
   __device__ __forceinline__ void middle_roots(Z* z, const F& f) const {

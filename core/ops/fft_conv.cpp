@@ -2,13 +2,14 @@
 //
 //   y_t = sum_{q<=t} K0_q u_{t-q}  [ + sum_q K1_q u_{t+1+q} ]  + D u_t        u, y (B,H,T)   K (H,taps) or (2,H,taps)
 //
-// views: "fft" on the chip of a GPU where a row fits (fft_conv_gpu.hpp), else as "library": through the door of lib/fft.hpp; "plain" through its
-// plain kernels; "direct" as written, O(T taps).
+// views: "fft" on CUDA by kernels of its own, on the chip where a row fits (fft_conv_gpu.hpp), else in two parts of which one does
+// (fft_conv_wide_gpu.hpp), and as "library" where these end: through the door of lib/fft.hpp; "plain" through its plain kernels; "direct" as
+// written, O(T taps).
 #include "error.hpp"
 #include "lib/each.hpp"
 #include "lib/fft.hpp"
 #include "ops.hpp"
-#include "ops/fft_conv_gpu.hpp"
+#include "ops/fft_conv_wide_gpu.hpp"
 
 namespace ssm::fft_conv_op {
 
@@ -94,7 +95,7 @@ struct FftConv final : Op {
     const ConvShape shape{u.B(), u.D(), u.T(), taps, two_sided};
     if (view == "direct") conv = std::make_unique<DirectConv>(shape);
     else if (view == "plain") conv = plain::long_conv(shape);
-    else if (view != "library") conv = chip_conv(shape);
+    else if (view != "library") conv = gpu_conv(shape);
     if (!conv) conv = long_conv(shape);
     work = scratch(conv->scratch());
   }

@@ -12,72 +12,15 @@
 #include <algorithm>
 #include <memory>
 
-#include "lib/fft.hpp"
-#include "lib/fft_chip.hpp"
+#include "ops/fft_conv_rows_gpu.hpp"
 
 #if defined(KOKKOS_ENABLE_CUDA)
 namespace ssm::fft_conv_op {
 
 using fft_chip::Two;
-using fft_chip::Z;
 
 constexpr Index kLongest = 16384;
 constexpr Index kBlocksWanted = 528;  // four for every multiprocessor
-
-// The pair p of rows of channel h: re and im of z are rows 2p and 2p + 1, from the thread's first point on; beyond B and T zeros.
-struct PairRows {
-  Index at, other;
-  int one, two;  // how far the rows reach
-  __device__ PairRows(const ConvShape& s, Index h, Index p, int g)
-      : at((2 * p * s.H + h) * s.T + g),
-        other(at + s.H * s.T),
-        one(2 * p < s.B ? static_cast<int>(s.T) - g : 0),
-        two(2 * p + 1 < s.B ? static_cast<int>(s.T) - g : 0) {}
-
-  // Both rows fill the transform: nothing to compare.
-  template <class F>
-  __device__ bool whole() const {
-    return one > F::N - F::G && two > F::N - F::G;
-  }
-  template <class F>
-  __device__ __forceinline__ void load(const Real* x, int half, Z* z) const {
-    const Real *re = x + at, *im = x + other;
-    if (whole<F>()) {
-#pragma unroll
-      for (int n = 0; n < F::P; ++n) z[n] = {re[n * F::G], im[n * F::G]};
-    } else {
-#pragma unroll
-      for (int n = 0; n < F::P; ++n) z[n] = {n * F::G < one ? re[n * F::G] : Real(0), n * F::G < two ? im[n * F::G] : Real(0)};
-    }
-    if (half) F::template turn<false>(z);
-  }
-  // Reads all before it writes any: no load waits for a store.
-  template <class F>
-  __device__ __forceinline__ void store(Z* z, Real* x, bool add) const {
-    Real *re = x + at, *im = x + other;
-    if (whole<F>()) {
-      if (add) {
-#pragma unroll
-        for (int n = 0; n < F::P; ++n) z[n] = {z[n].re + re[n * F::G], z[n].im + im[n * F::G]};
-      }
-#pragma unroll
-      for (int n = 0; n < F::P; ++n) re[n * F::G] = z[n].re, im[n * F::G] = z[n].im;
-      return;
-    }
-    if (add) {
-#pragma unroll
-      for (int n = 0; n < F::P; ++n) {
-        z[n].re += n * F::G < one ? re[n * F::G] : Real(0);
-        z[n].im += n * F::G < two ? im[n * F::G] : Real(0);
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < F::P; ++n) {
-      if (n * F::G < one) re[n * F::G] = z[n].re;
-      if (n * F::G < two) im[n * F::G] = z[n].im;
-    }
-  }
-};
 
 template <class F>
 struct Spectrum {
@@ -89,23 +32,11 @@ struct Spectrum {
     const F f(thread, memory);
     const Index h = block * F::kGroups + f.group;
     const bool mine = h < s.H;
-    const int T = static_cast<int>(s.T), taps = static_cast<int>(s.taps), end = F::N - 1 - f.g;
-    const int ahead = mine ? taps - f.g : 0,
-              behind = mine && s.two_sided ? end - (taps < T ? taps : T - 1) : F::N;  // taps at n G < ahead, > behind
-    const Real *forth = K + h * s.taps + f.g, *back = K + (s.H + h) * s.taps + end, scale = Real(0.5) / F::N;
-    const Real skip = mine && D && f.g == 0 ? D[h] : Real(0);
+    const Taps<F> kernel{s, h, f.g, mine};
     SSM_ROLLED
     for (int half = 0; half < 2; ++half) {
-      const Real sign = half ? -1 : 1;
       Z z[F::P];
-#pragma unroll
-      for (int n = 0; n < F::P; ++n) {
-        Real value = n * F::G < ahead ? forth[n * F::G] : Real(0);
-        if (n == 0) value += skip;
-        if (n * F::G > behind) value += sign * back[-n * F::G];
-        z[n] = {scale * value, 0};
-      }
-      if (half) F::template turn<false>(z);
+      kernel.load(K, D, half, z);
       f.barrier();
       f.forward(z, half);
       Two* out = to + (2 * h + half) * (F::N / 2) + f.g;
@@ -147,7 +78,7 @@ struct Convolve {
           z[2 * j + 1] = Z{w.at[1].re, sign * w.at[1].im} * z[2 * j + 1];
         }
         f.inverse(z, half);
-        if (half) F::template turn<true>(z);
+        if (half) fft_chip::turn<F::P, true>(z);
         if constexpr (kHold) {
 #pragma unroll
           for (int n = 0; n < F::P; ++n) {
@@ -225,8 +156,6 @@ struct Gradient {
     const F f(thread, memory);
     const Index h = block * F::kGroups + f.group;
     const bool mine = h < s.H;
-    const int T = static_cast<int>(s.T), taps = static_cast<int>(s.taps);
-    const Real scale = Real(0.5) / F::N;
     Real even[F::P];  // half 0
     SSM_ROLLED
     for (int half = 0; half < 2; ++half) {
@@ -244,18 +173,12 @@ struct Gradient {
       }
       f.barrier();
       f.inverse(z, half);
-      if (half) F::template turn<true>(z);
+      if (half) fft_chip::turn<F::P, true>(z);
       if (half == 0) {
 #pragma unroll
         for (int n = 0; n < F::P; ++n) even[n] = z[n].re;
-      } else if (mine) {
-        if (dD && f.g == 0) dD[h] += scale * (even[0] + z[0].re);
-#pragma unroll
-        for (int n = 0; n < F::P; ++n) {
-          const int t = n * F::G + f.g, past = F::N - 1 - t;
-          if (t < taps) dK(h * s.taps + t, scale * (even[n] + z[n].re));
-          if (s.two_sided && past < taps) dK((s.H + h) * s.taps + past, past < T - 1 ? scale * (even[n] - z[n].re) : Real(0));
-        }
+      } else {
+        Taps<F>{s, h, f.g, mine}.store(even, z, dK, dD);
       }
     }
   }
@@ -306,9 +229,5 @@ inline std::unique_ptr<LongConv> chip_conv(const ConvShape& s) {
   return std::make_unique<ChipConv<Transform<16384, 32, 32, 16>>>(s);
 }
 
-}  // namespace ssm::fft_conv_op
-#else
-namespace ssm::fft_conv_op {
-inline std::unique_ptr<LongConv> chip_conv(const ConvShape&) { return nullptr; }
 }  // namespace ssm::fft_conv_op
 #endif
