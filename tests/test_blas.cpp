@@ -175,5 +175,13 @@ TEST(Blas, SumPlain) { check_sum(plain::gemm_sum); }
 TEST(Blas, BitsDoNotDependOnThreads) { bits_do_not_depend_on_threads(); }
 TEST(Blas, SaysItsName) { EXPECT_FALSE(blas_name().empty()); }
 
+// A core of this century is left alone; one of another library's choice is not ours to change.
+TEST(Blas, OldCoresAreReplaced) {
+  for (const char* good : {"Zen", "Haswell", "SkylakeX", "Cooperlake", "neoversen1"}) EXPECT_EQ(better_blas_core(good), "") << good;
+#if defined(__AVX2__)
+  if (blas_name().starts_with("OpenBLAS")) EXPECT_NE(better_blas_core("Prescott"), "");
+#endif
+}
+
 }  // namespace
 }  // namespace ssm

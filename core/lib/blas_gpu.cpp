@@ -143,5 +143,7 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
 void set_gemm_precision(const std::string& precision) { gpu_blas::set_precision(precision); }
 bool tf32_products() { return gpu_blas::tf32(); }
 std::string blas_name() { return gpu_blas::name(); }
+std::string better_blas_core(const std::string&) { return ""; }
+void choose_blas_core(char**) {}
 
 }  // namespace ssm
