@@ -1,6 +1,8 @@
 // The matrix state alone: golden numbers, plain loops and central differences for every gate, both views, shared keys, tails of chunks.
 #include <cmath>
 
+#include "error.hpp"
+#include "lib/blas.hpp"
 #include "op_check.hpp"
 #include "ops.hpp"
 
@@ -114,24 +116,47 @@ TEST(MatrixState, StrongDecays) {
   }
 }
 
-// Heads wider than a GPU's tiles, in both views, whose kernels share nothing there: outputs and every gradient.
+bool has_tf32() {
+  try {
+    set_gemm_precision("tf32");
+    set_gemm_precision("fp32");
+    return true;
+  } catch (const Unsupported&) {
+    return false;
+  }
+}
+
+// Heads wider than a GPU's tiles, or several in a block, in both views, whose kernels share nothing there: outputs and every gradient.
 TEST(MatrixState, WideHeads) {
   for (StateCase c :
        {StateCase{"keys", 1, 70, 2, 1, 140, 3, "time", true, true}, StateCase{"values", 1, 70, 2, 2, 5, 68, "time", true, true},
         StateCase{"both", 1, 66, 1, 1, 68, 70, "time", false, true, true}, StateCase{"rates", 1, 66, 2, 2, 66, 66, "head"},
-        StateCase{"channels", 1, 130, 1, 1, 36, 68, "channel"}, StateCase{"many_channels", 1, 66, 1, 1, 60, 8, "channel"}}) {
-    Arrays found[2];
-    for (const char* view : {"scan", "chunked"}) {
+        StateCase{"channels", 1, 130, 1, 1, 36, 68, "channel"}, StateCase{"many_channels", 1, 66, 1, 1, 60, 8, "channel"},
+        StateCase{"more_channels", 1, 130, 2, 2, 101, 66, "channel", false, true},
+        StateCase{"whole_tiles", 2, 192, 4, 2, 128, 64, "time", true, true},
+        StateCase{"all_keys", 1, 130, 1, 1, 256, 130, "none", false, false, true},
+        StateCase{"far_keys", 1, 129, 4, 2, 130, 66, "time", true, true, true},
+        StateCase{"shared", 32, 1030, 3, 1, 3, 5, "time", true, true},
+        StateCase{"shared_values", 16, 2048, 3, 1, 1, 65, "time", true, true}}) {
+    const auto run = [&](const char* view) {
       c.view = view;
       const OpCase o = op_case(c);
       Probe probe(test_device().exec(), o);
-      Arrays& all = found[c.view == "chunked"];
-      all.push_back(probe.forward(o.values_of_inputs));
+      Arrays all{probe.forward(o.values_of_inputs)};
       for (auto& dx : probe.backward(test_values("dy", static_cast<Index>(all[0].size())))) all.push_back(dx);
       if (c.skip) all.push_back(probe.params().get_grad("D"));
-    }
-    for (std::size_t i = 0; i < found[0].size(); ++i)
-      EXPECT_LT(relative_error(found[1][i], found[0][i]), kDouble ? 1e-11 : 1e-5) << c.name << ", array " << i;
+      return all;
+    };
+    const Arrays plain = run("scan");
+    const auto expect_near = [&](const Arrays& found, double allowed, const char* precision) {
+      for (std::size_t i = 0; i < plain.size(); ++i)
+        EXPECT_LT(relative_error(found[i], plain[i]), allowed) << c.name << ", array " << i << ", " << precision;
+    };
+    expect_near(run("chunked"), kDouble ? 1e-11 : 1e-5, "full precision");
+    if (!has_tf32()) continue;
+    set_gemm_precision("tf32");
+    expect_near(run("chunked"), 0.01, "TF32");
+    set_gemm_precision("fp32");
   }
 }
 

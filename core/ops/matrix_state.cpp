@@ -274,10 +274,19 @@ struct MatrixState final : Op {
     if (blocks > 1) o.q_parts = v(parts), o.k_parts = v(parts) + blocks * count;
     o.skip_parts = v(skips);
 #if defined(SSM_MATRIX_STATE_ON_TILES)
-    if (tiled) tiled_backward(r, chunked(arguments(), o.dy, v(states)), o);
+    if (tiled) {
+      const Chunked t = chunked(arguments(), o.dy, v(states));
+      tiled_backward(r, t, o);
+      if (t.shares) {
+        const Index tiles = t.k_tiles(kGradientKeys), rows = n.B * n.T * shape.heads, apart = t.share_width() * rows;
+        sum_parts(r, t.shares, apart, tiles, shape.V * rows, o.dv);
+        if (shape.kind == Gate::time) sum_parts(r, t.shares + shape.V * rows, apart, tiles, rows, o.dgate);
+        if (i.delta.id >= 0) sum_parts(r, t.shares + (shape.V + 1) * rows, apart, tiles, rows, o.ddelta);
+      }
+    }
 #endif
     if (!tiled) launch_teams("ssm::matrix_state_back", r, items(), Backward{arguments(), o});
-    if (blocks > 1) sum_parts(r, o.q_parts, blocks, count, o.dq), sum_parts(r, o.k_parts, blocks, count, o.dk);
+    if (blocks > 1) sum_parts(r, o.q_parts, count, blocks, count, o.dq), sum_parts(r, o.k_parts, count, blocks, count, o.dk);
     if (skip.id >= 0) {
       const Real* from = o.skip_parts;
       const Index heads = shape.heads;
@@ -286,11 +295,12 @@ struct MatrixState final : Op {
           KOKKOS_LAMBDA(const Index row, const Index h) { return from[row * heads + h]; }, Grad{d(skip), true});
     }
   }
-  static void sum_parts(const Run& r, const Real* from, Index parts, Index count, Grad to) {
+  // `count` entries of parts that start `apart` entries apart.
+  static void sum_parts(const Run& r, const Real* from, Index apart, Index parts, Index count, Grad to) {
     each_into(
         "ssm::matrix_state_sum", r, count, to, KOKKOS_LAMBDA(const Index k) {
           Real sum = from[k];
-          for (Index part = 1; part < parts; ++part) sum += from[part * count + k];
+          for (Index part = 1; part < parts; ++part) sum += from[part * apart + k];
           return sum;
         });
   }

@@ -57,92 +57,157 @@ __device__ inline void arrive() {
   __syncthreads();
 }
 
+// The same by 256 threads, to tiles of mma_tile.hpp.
+template <int D>
+struct TurnedPlace : ChunkPlace<D> {
+  static constexpr int kThreads = 256;
+  using ChunkPlace<D>::ChunkPlace, ChunkPlace<D>::t, ChunkPlace<D>::thread, ChunkPlace<D>::count, ChunkPlace<D>::row;
+  __device__ void keys(const Real* from, Index kt, Real* to) const {
+    copy_turned<kThreads, kSteps, D>(thread, from + row * t.ld() + this->group * t.a.K + kt * D, t.ld(), count, at_most(t.a.K - kt * D, D),
+                                     t.whole, to);
+  }
+  __device__ void values(const Real* from, Index h, Index vt, Real* to) const {
+    const Index ld = t.a.heads * t.a.V, v0 = vt * kValues;
+    copy_turned<kThreads, kSteps, kValues>(thread, from + row * ld + h * t.a.V + v0, ld, count, at_most(t.a.V - v0, kValues), t.whole, to);
+  }
+  __device__ void state(const Real* states, Index h, Index vt, Index kt, Real* to) const {
+    copy_turned<kThreads, kValues, D>(thread, this->part_of(states, h, vt, kt), t.Kp, kValues, at_most(t.Kp - kt * D, D), true, to);
+  }
+  template <int kCount>
+  __device__ void factors(Index h, Real* to) const {
+    copy_line<kCount * kSteps>(thread, t.rows + this->item(h) * kRows * kSteps, to);
+  }
+};
+
+// Two neighbouring entries of a row of `width`, the first at an even place of it; `even`: may they be written at once?
+__device__ inline void store_pair(const Grad& to, Index i, int column, int width, bool even, float x, float y) {
+  if (even && column + 1 < width) {
+    float2* p = reinterpret_cast<float2*>(to.p + i + column);
+    const float2 old = to.add ? *p : float2{0, 0};
+    *p = {x + old.x, y + old.y};
+    return;
+  }
+  if (column < width) to(i + column, x);
+  if (column + 1 < width) to(i + column + 1, y);
+}
+
+// Keys in one tile. A state comes in while the values are worked on, and these while the next state is.
 template <int kPasses, int D>
 struct OutputsBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = D <= 64 ? 3 : 2, kRow = D + 4;
-  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kV = kK + kSteps * kRow, kA = kV + kSteps * kValueRow, kF = kA + kSteps * kScoreRow,
-                       kZ = kF + kForwardRows * kSteps, kEnd = kZ + D;
+  static constexpr int kThreads = MmaTile<kPasses>::kThreads, kBlocks = D <= 128 ? 2 : 1;
+  static constexpr int kQ = 0, kS = kQ + kSteps * D, kV = kS + kValues * D, kA = kV + kSteps * kValues, kF = kA + kSteps * kSteps,
+                       kZ = kF + 2 * kForwardRows * kSteps, kOnes = kZ + D, kSums = kOnes + kSteps, kEnd = kSums + 4 * kSteps;
   static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
   static_assert(kBlocks * (kBytes + 1024) <= 228 * 1024);
-  using L = Mma<kPasses>;
+  using L = MmaTile<kPasses>;
   Chunked t;
 
   __device__ void operator()(Index block, int thread, Real* m) const {
     const Arguments& a = t.a;
-    const ChunkPlace<D> at(t, block, thread);
+    const TurnedPlace<D> at(t, block, thread);
     const L layout(thread);
-    const Index k_tiles = t.k_tiles(D);
-    Real scores[2][16] = {};
-    for (Index kt = 0; kt < k_tiles; ++kt) {
+    const Index v_tiles = t.v_tiles(), units = (at.last - at.first) * v_tiles;
+    const auto fetch_state = [&](Index u) {
+      const Index h = at.first + u / v_tiles, vt = u % v_tiles;
+      if (u < units) at.state(t.S, h, vt, 0, m + kS);
+      if (u < units && vt == 0) at.template factors<kForwardRows>(h, m + kF + h % 2 * kForwardRows * kSteps);
+      copies_end();
+    };
+    const auto fetch_values = [&](Index u) {
+      if (u < units) at.values(a.v, at.first + u / v_tiles, u % v_tiles, m + kV);
+      copies_end();
+    };
+    at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kS);
+    fetch_values(0);
+    arrive();
+    float scores[2][2][4] = {};
+    layout.template onto<D, Along, D, Along, D>(scores, m + kQ, m + kS);
+    __syncthreads();
+    fetch_state(0);
+    for (Index u = 0; u < units; ++u) {
+      const Index h = at.first + u / v_tiles, vt = u % v_tiles;
+      const Real* rows = m + kF + h % 2 * kForwardRows * kSteps;
+      if (u == 0) copies_wait<0>();
+      else copies_wait<1>();
       __syncthreads();
-      at.keys(a.q, kt, m + kQ);
-      at.keys(a.k, kt, m + kK);
-      arrive();
-      layout.template product_nt<D>(scores, m + kQ, kRow, m + kK, kRow);
+      if (vt == 0) {
+        if (a.normalise) ones(at, h, m);
+        weigh(layout, scores, rows, m);
+      }
+      float acc[2][2][4] = {};
+      layout.template onto<D, Along, D, Along, D>(acc, m + kQ, m + kS);
+      copies_wait<0>();
+      __syncthreads();
+      fetch_state(u + 1);
+      pairs(layout, acc, [&](int i, int, float& x, float& y) { x *= rows[kFrom * kSteps + i], y *= rows[kFrom * kSteps + i]; });
+      layout.template add<kSteps, Along, kSteps, Across, kValues>(acc, m + kA, m + kV);
+      store(at, layout, acc, rows, m, h, vt);
+      __syncthreads();
+      fetch_values(u + 1);
     }
-    for (Index h = at.first; h < at.last; ++h) {
-      Real ones[2] = {};
-      for (Index vt = 0; vt < t.v_tiles(); ++vt) {
-        Real acc[2][16] = {};
-        for (Index kt = 0; kt < k_tiles; ++kt) {
-          __syncthreads();
-          if (k_tiles > 1) at.keys(a.q, kt, m + kQ);
-          at.state(t.S, h, vt, kt, m + kK);
-          if (kt == 0) at.values(a.v, h, vt, m + kV);
-          if (kt == 0 && vt == 0) at.template factors<kForwardRows>(h, m + kF);
-          if (a.normalise && vt == 0) at.ones_state(t.z, h, kt, m + kZ);
-          arrive();
-          layout.template product_nt<D>(acc, m + kQ, kRow, m + kK, kRow);
-          if (a.normalise && vt == 0)
-            for (int r = 0; r < 2; ++r)
-              for (int k = layout.t; k < D; k += 4) ones[r] += m[kQ + layout.template row<2>(r) * kRow + k] * m[kZ + k];
+  }
+
+  // kOnes: what the state adds to a row's normaliser, before its decay. Four threads a row.
+  __device__ void ones(const TurnedPlace<D>& at, Index h, Real* m) const {
+    at.ones_state(t.z, h, 0, m + kZ);
+    __syncthreads();
+    const int i = at.thread / 4;
+    Real sum = 0;
+    for (int k = at.thread % 4; k < D; k += 4) sum += m[kQ + place<D>(i, k)] * m[kZ + k];
+    sum = lanes_sum<4>(sum);
+    if (at.thread % 4 == 0) m[kOnes + i] = sum;
+  }
+
+  // Scores of this head to the chip, and kSums: their sums over 16 columns.
+  __device__ void weigh(const L& layout, const float (&scores)[2][2][4], const Real* rows, Real* m) const {
+    const Real scale = t.a.scale;
+#pragma unroll
+    for (int mm = 0; mm < 2; ++mm)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        const int i = layout.row(mm, e);
+        Real sum = 0;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int j = layout.template column<2>(n, 0);
+          const Real x = scale * scores[mm][n][e] * between(rows, i, j), y = scale * scores[mm][n][e + 1] * between(rows, i, j + 1);
+          sum += x + y;
+          *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, j)) = {x * rows[kDelta * kSteps + j], y * rows[kDelta * kSteps + j + 1]};
         }
-        if (vt == 0) weigh(layout, scores, m, ones);
-        entries(layout, acc, [&](int i, int, Real& x) { x *= m[kF + kFrom * kSteps + i]; });
-        layout.template product_nn<kSteps>(acc, m + kA, kScoreRow, m + kV, kValueRow);
-        store(at, layout, acc, m, ones, h, vt);
+        if (!t.a.normalise) continue;
+        sum = lanes_sum<4>(sum);
+        if (layout.t == 0) m[kSums + layout.right * kSteps + i] = sum;
       }
-    }
   }
 
-  // Scores of this head to the chip; `ones` becomes the sum of a row's scores and what the state adds: the normaliser.
-  __device__ void weigh(const L& layout, const Real (&scores)[2][16], Real* m, Real (&ones)[2]) const {
-    const Real *rows = m + kF, scale = t.a.scale;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int i = layout.template row<2>(r);
-      Real sum = 0;
-#pragma unroll
-      for (int c = 0; c < 16; ++c) {
-        const int j = layout.column_nt(c);
-        const Real weight = scale * scores[r][c] * between(rows, i, j);
-        sum += weight;
-        m[kA + i * kScoreRow + j] = weight * rows[kDelta * kSteps + j];
-      }
-      ones[r] = lanes_sum<4>(sum + rows[kFrom * kSteps + i] * ones[r]) + kNormaliser;
-    }
-    warp_sync();
-  }
-
-  __device__ void store(const ChunkPlace<D>& at, const L& layout, const Real (&acc)[2][16], const Real* m, const Real (&ones)[2], Index h,
+  __device__ void store(const TurnedPlace<D>& at, const L& layout, const float (&acc)[2][2][4], const Real* rows, const Real* m, Index h,
                         Index vt) const {
     const Arguments& a = t.a;
     const int width = at_most(a.V - vt * kValues, kValues);
     const Real skip = a.skip ? a.skip[h] : Real(0);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int i = layout.template row<2>(r);
-      if (i >= at.count) continue;
-      const Index row = (at.row + i) * a.heads + h;
-      const Real per = a.normalise ? 1 / ones[r] : Real(1);
-      Real* y = a.y + row * a.V + vt * kValues;
+    for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int c = 0; c < 16; ++c) {
-        const int v = layout.column_nt(c);
-        if (v < width) y[v] = acc[r][c] * per + skip * m[kV + i * kValueRow + v];
+      for (int e = 0; e < 4; e += 2) {
+        const int i = layout.row(mm, e);
+        if (i >= at.count) continue;
+        const Index row = (at.row + i) * a.heads + h;
+        Real per = 1;
+        if (a.normalise) {
+          const Real* sums = m + kSums + i;
+          const Real inside = (sums[0] + sums[kSteps]) + (sums[2 * kSteps] + sums[3 * kSteps]);
+          const Real den = inside + rows[kFrom * kSteps + i] * m[kOnes + i] + kNormaliser;
+          if (a.den && vt == 0 && layout.t == 0 && layout.right == 0) a.den[row] = den;
+          per = 1 / den;
+        }
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int v = layout.template column<2>(n, 0);
+          const Real* x = m + kV + place<kValues>(i, v);
+          store_pair(Grad{a.y, false}, row * a.V + vt * kValues, v, width, t.even, acc[mm][n][e] * per + skip * x[0],
+                     acc[mm][n][e + 1] * per + skip * x[1]);
+        }
       }
-      if (a.den && vt == 0 && layout.t == 0) a.den[row] = ones[r];
-    }
   }
 };
 

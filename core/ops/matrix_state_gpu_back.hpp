@@ -1,263 +1,315 @@
-// matrix_state_gpu_back.hpp - gradients of matrix states on tensor cores: a block per chunk and heads that share its keys.
+// matrix_state_gpu_back.hpp - gradients of matrix states on tensor cores: a block per chunk, heads that share its keys, and tile of keys.
 //
 // From S, the state at the start of the chunk, and G, the adjoint of the state at its end, both of matrix_state_gpu_states.hpp:
 //   F = dO V^T delta_j      dV = A^T dO + to_j K G      dK = (E F)^T Q + to_j delta_j V G^T      dQ = E F K + from_i dO S^T
 //   gate_t = sum_{i >= t} (sum_j H_ij - sum_j H_ji + q_i.dq'_i) + sum_{j < t} k_j.dk'_j + 2^{b_63} <G, S>,  H = A F below the diagonal
-// where dq', dk' are the shares that come through the states. 6 C K + 4 C V + 6 K V operations a step and head, and 4 K V in States.
+// where dq', dk' are the shares that come through the states. Where values are one tile, E F of the block's heads is summed and multiplied
+// with Q and K once, and dQ, dK stay in registers: 4 C V + 6 K V operations a step and head, 4 K V more in States.
+// A head's values, its G and its S come in one after another, each while the head is worked on from what came before.
+//
+// Floor of a step and head: 8 K V / C bytes of S and G here and as many in States, 20 V of values and dy, read twice, and dV, at 4.8 TB/s: at
+// K 128, V 64, T 2048, B 16, 32 heads 0.39 ms here and 0.34 ms in States.
 #pragma once
 #include "matrix_state_gpu.hpp"
 
 #if defined(SSM_MATRIX_STATE_ON_TILES)
 namespace ssm::matrix_state_op {
 
-template <int kPasses, int D>
+// kMany: values in several tiles. Where keys are (tiles of D), each tile's block leaves its share of dV, of the gates' and of delta's gradients.
+template <int kPasses, int D, bool kMany>
 struct GradientsBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 2, kRow = D + 4, kC = D / 4;
-  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kS = kK + kSteps * kRow, kV = kS + kValues * kRow, kDO = kV + kSteps * kValueRow,
-                       kA = kDO + kSteps * kValueRow, kF = kA + kSteps * kScoreRow, kZ = kF + kRows * kSteps, kGz = kZ + D,
-                       kOfRow = kGz + D, kOfColumn = kOfRow + kSteps, kOfQ = kOfColumn + 4 * kSteps, kOfK = kOfQ + kSteps,
-                       kOfBlock = kOfK + kSteps, kEnd = kOfBlock + 8;
+  static constexpr int kThreads = MmaTile<kPasses>::kThreads, kBlocks = 1, N = D / 32, kFactors = kRows * kSteps;
+  static constexpr int kOfRow = 0, kOfQ = kOfRow + 4 * kSteps, kOfK = kOfQ + 4 * kSteps, kOfDelta = kOfK + 4 * kSteps,
+                       kOfColumn = kOfDelta + 4 * kSteps, kOfSkip = kOfColumn + 2 * kSteps, kOfState = kOfSkip + 8, kSums = kOfState + 8;
+  static constexpr int kQ = 0, kK = kQ + kSteps * D, kS = kK + kSteps * D, kG = kS + kValues * D, kV = kG + kValues * D,
+                       kA = kV + 4 * kSteps * kValues, kF = kA + kSteps * kSteps, kZ = kF + 2 * kFactors, kGz = kZ + D, kOf = kGz + D,
+                       kEnd = kOf + 2 * kSums;
   static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
-  static_assert(2 * (kBytes + 1024) <= 228 * 1024);
-  using L = Mma<kPasses>;
+  static_assert(kBytes + 1024 <= 228 * 1024);
+  using L = MmaTile<kPasses>;
+  using Square = float[2][2][4];
+  using Wide = float[2][N][4];
   Chunked t;
   Gradients o;
 
   __device__ void operator()(Index block, int thread, Real* m) const {
     const Arguments& a = t.a;
-    const ChunkPlace<D> at(t, block, thread);
+    const Index k_tiles = t.k_tiles(D), kt = block % k_tiles, v_tiles = kMany ? t.v_tiles() : 1;
+    const TurnedPlace<D> at(t, block / k_tiles, thread);
     const L layout(thread);
-    const Index k_tiles = t.k_tiles(D), v_tiles = t.v_tiles();
-    const bool many_k = k_tiles > 1, many_v = v_tiles > 1, many = many_k || many_v;
-    // Tiles of keys, values, states come again where there are several of them.
-    const auto again = [&](bool wanted, const auto& copies) {
-      if (!wanted) return;
-      __syncthreads();
-      copies();
-      arrive();
-    };
-    for (Index h = at.first; h < at.last; ++h) {
-      Real p[2][16] = {}, f[2][16] = {};
-      __syncthreads();
-      at.template factors<kRows>(h, m + kF);
-      if (!many_k && h == at.first) at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kK);
-      if (!many_v) at.values(a.v, h, 0, m + kV), at.values(t.dy, h, 0, m + kDO);
-      if (!many) at.state(t.G, h, 0, 0, m + kS);
-      arrive();
-      for (Index kt = 0; kt < k_tiles; ++kt) {
-        again(many_k, [&] { at.keys(a.q, kt, m + kQ), at.keys(a.k, kt, m + kK); });
-        layout.template product_nt<D>(p, m + kQ, kRow, m + kK, kRow);
-      }
-      for (Index vt = 0; vt < v_tiles; ++vt) {
-        again(many_v, [&] { at.values(a.v, h, vt, m + kV), at.values(t.dy, h, vt, m + kDO); });
-        layout.template product_nt<kValues>(f, m + kDO, kValueRow, m + kV, kValueRow);
-      }
-      differentiate(layout, p, f, m, thread);
-      entries(layout, p, [&](int i, int j, Real x) { m[kA + j * kScoreRow + i] = x; });
-      __syncthreads();
-
-      Real to_delta[2] = {};
-      for (Index vt = 0; vt < v_tiles; ++vt) {
-        Real acc[2][16] = {};
-        for (Index kt = 0; kt < k_tiles; ++kt) {
-          again(many, [&] {
-            if (many_k) at.keys(a.k, kt, m + kK);
-            if (many_v && kt == 0) at.values(a.v, h, vt, m + kV), at.values(t.dy, h, vt, m + kDO);
-            at.state(t.G, h, vt, kt, m + kS);
-          });
-          layout.template product_nt<D>(acc, m + kK, kRow, m + kS, kRow);
-        }
-        entries(layout, acc, [&](int j, int, Real& x) { x *= m[kF + kTo * kSteps + j]; });
-        layout.template product_nn<kSteps>(acc, m + kA, kScoreRow, m + kDO, kValueRow);
-        store_values(at, layout, acc, m, h, vt, to_delta);
-      }
-      if (a.delta)
-        for (int r = 0; r < 2; ++r) {
-          const int j = layout.template row<2>(r);
-          const Real sum = lanes_sum<4>(to_delta[r]);
-          if (layout.t == 0 && j < at.count) o.ddelta((at.row + j) * a.heads + h, sum);
-        }
-
-      __syncthreads();
-      entries(layout, f, [&](int i, int j, Real x) { m[kA + j * kScoreRow + i] = x; });
-      __syncthreads();
-      Real of_k[2] = {}, of_q[2] = {}, of_state = 0;
-      for (Index kt = 0; kt < k_tiles; ++kt) {
-        Real acc[2][kC] = {};
-        if (a.normalise) at.ones_state(t.Gz, h, kt, m + kGz), __syncthreads();
-        for (Index vt = 0; vt < v_tiles; ++vt) {
-          again(many, [&] {
-            if (many_k && vt == 0) at.keys(a.q, kt, m + kQ), at.keys(a.k, kt, m + kK);
-            if (many_v) at.values(a.v, h, vt, m + kV);
-            at.state(t.G, h, vt, kt, m + kS);
-          });
-          layout.template product_nn<kValues>(acc, m + kV, kValueRow, m + kS, kRow);
-        }
-        weigh(layout, acc, m, kToDelta, kTo, kGz, kK, of_k);
-        layout.template product_nn<kSteps>(acc, m + kA, kScoreRow, m + kQ, kRow);
-        store_keys(at, layout, acc, o.k_parts, o.dk, h, kt);
-        if (a.normalise) __syncthreads();
-      }
-
-      __syncthreads();
-      if (!many) at.state(t.S, h, 0, 0, m + kS);
+    const Index units = (at.last - at.first) * v_tiles;
+    const auto fetch_values = [&](Index u) {
+      const Index h = at.first + u / v_tiles, vt = u % v_tiles;
+      Real* to = m + kV + u % 2 * (2 * kSteps * kValues);
+      if (u < units) at.values(a.v, h, vt, to), at.values(t.dy, h, vt, to + kSteps * kValues);
+      if (u < units && vt == 0) at.template factors<kRows>(h, m + kF + h % 2 * kFactors);
       copies_end();
-      entries(layout, f, [&](int i, int j, Real x) { m[kA + i * kScoreRow + j] = x; });
-      warp_sync();
-      for (Index kt = 0; kt < k_tiles; ++kt) {
-        Real inner[2][kC] = {}, acc[2][kC] = {};
-        if (a.normalise) at.ones_state(t.z, h, kt, m + kZ);
-        again(many_k, [&] { at.keys(a.q, kt, m + kQ), at.keys(a.k, kt, m + kK); });
-        layout.template product_nn<kSteps>(inner, m + kA, kScoreRow, m + kK, kRow);
-        if (!many) arrive();
-        for (Index vt = 0; vt < v_tiles; ++vt) {
-          again(many, [&] {
-            if (many_v) at.values(t.dy, h, vt, m + kDO);
-            at.state(t.S, h, vt, kt, m + kS);
-          });
-          layout.template product_nn<kValues>(acc, m + kDO, kValueRow, m + kS, kRow);
-          if (a.kind == Gate::time) of_state += against(at, m + kS, t.G, h, vt, kt);
+    };
+    const auto fetch_state = [&](const Real* states, Index u, Real* to) {
+      if (u < units) at.state(states, at.first + u / v_tiles, u % v_tiles, kt, to);
+      copies_end();
+    };
+    Square p = {}, f = {}, inside = {};
+    Wide dq = {}, dk = {};
+    float of_state = 0, to_delta[2][2] = {};
+    for (Index other = 0; other < k_tiles; ++other) {
+      if (other == kt) continue;
+      at.keys(a.q, other, m + kS), at.keys(a.k, other, m + kG);
+      arrive();
+      layout.template add<D, Along, D, Along, D>(p, m + kS, m + kG);
+      __syncthreads();
+    }
+    at.keys(a.q, kt, m + kQ), at.keys(a.k, kt, m + kK);
+    fetch_values(0), fetch_state(t.G, 0, m + kG), fetch_state(t.S, 0, m + kS);
+
+    for (Index u = 0; u < units; ++u) {
+      const Index h = at.first + u / v_tiles, vt = u % v_tiles;
+      const Real *V = m + kV + u % 2 * (2 * kSteps * kValues), *dO = V + kSteps * kValues, *rows = m + kF + h % 2 * kFactors;
+      Real* of = m + kOf + h % 2 * kSums;
+      const bool last = vt + 1 == v_tiles;
+      copies_wait<2>();
+      __syncthreads();
+      fetch_values(u + 1);
+      if (u == 0) layout.template add<D, Along, D, Along, D>(p, m + kQ, m + kK);
+      if (a.normalise && vt == 0) at.ones_state(t.z, h, kt, m + kZ), at.ones_state(t.Gz, h, kt, m + kGz);
+      if (kMany && vt == 0) weigh<true, false>(layout, p, f, inside, rows, m, of);
+      layout.template add<kValues, Along, kValues, Along, kValues>(f, dO, V);
+      if (!kMany) weigh<true, true>(layout, p, f, inside, rows, m, of);
+      else if (last) weigh<false, true>(layout, p, f, inside, rows, m, of);
+
+      copies_wait<2>();
+      __syncthreads();
+      {
+        Square acc = {};
+        layout.template onto<D, Along, D, Along, D>(acc, m + kK, m + kG);
+        pairs(layout, acc, [&](int j, int, float& x, float& y) { x *= rows[kTo * kSteps + j], y *= rows[kTo * kSteps + j]; });
+        if (kt == 0) layout.template add<kSteps, Across, kSteps, Across, kValues>(acc, m + kA, dO);
+        store_values(at, layout, acc, rows, V, dO, kt, h, vt, to_delta);
+      }
+      through(layout, dk, V, m + kG, last, rows, kToDelta, kTo, m + kGz, m + kK, of + kOfK);
+
+      copies_wait<1>();
+      __syncthreads();
+      if (a.kind == Gate::time) {
+        of_state += against(thread, m);
+        __syncthreads();
+      }
+      fetch_state(t.G, u + 1, m + kG);
+      through(layout, dq, dO, m + kS, last, rows, kFromPer, kFromExtra, m + kZ, m + kQ, of + kOfQ);
+      if (kMany && last) {
+        share(layout, f, dq, dk, m);
+        store_keys(at, layout, dq, o.q_parts, o.dq, h, kt);
+        store_keys(at, layout, dk, o.k_parts, o.dk, h, kt);
+        clear(dq), clear(dk), clear(f);
+      }
+      if (last) {
+        if (a.normalise && a.kind == Gate::time && thread < D) of_state += m[kZ + thread] * m[kGz + thread];
+        leave_sums(layout, to_delta, of_state, of);
+      }
+      __syncthreads();
+      fetch_state(t.S, u + 1, m + kS);
+      if (last) finish(at, rows, of, kt, h);
+    }
+    if (kMany) return;
+    share(layout, inside, dq, dk, m);
+    store_keys(at, layout, dq, o.q_parts, o.dq, at.first, kt);
+    store_keys(at, layout, dk, o.k_parts, o.dk, at.first, kt);
+  }
+
+  template <int n>
+  __device__ static void clear(float (&x)[2][n][4]) {
+#pragma unroll
+    for (int i = 0; i < 8 * n; ++i) x[i / (4 * n)][i / 4 % n][i % 4] = 0;
+  }
+
+  // kWeights: scores p -> A / normaliser without delta, to the chip. kSlopes: f = dO V^T -> gradient of q k^T, in f, or added to `inside` where
+  // the block's heads share it; sums of H by row and column and of the diagonal of f, by warps.
+  template <bool kWeights, bool kSlopes>
+  __device__ void weigh(const L& layout, const Square& p, Square& f, Square& inside, const Real* rows, Real* m, Real* of) const {
+    const Real scale = t.a.scale;
+    float of_column[2][2] = {}, skip = 0;
+#pragma unroll
+    for (int mm = 0; mm < 2; ++mm)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        const int i = layout.row(mm, e);
+        const float per = rows[kPer * kSteps + i], extra = rows[kExtra * kSteps + i];
+        float of_row = 0;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          float weight[2];
+#pragma unroll
+          for (int next = 0; next < 2; ++next) {
+            const int j = layout.template column<2>(n, next);
+            float& x = f[mm][n][e + next];
+            const float decay = scale * between(rows, i, j), score = p[mm][n][e + next] * decay;
+            weight[next] = score * per;
+            if (!kSlopes) continue;
+            if (i == j) skip += x;
+            const float slope = x * per * rows[kDelta * kSteps + j] + extra, both = j < i ? score * slope : 0;
+            of_row += both, of_column[n][next] += both;
+            if (kMany) x = slope * decay;
+            else inside[mm][n][e + next] += slope * decay, x = 0;
+          }
+          if (kWeights) *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, layout.template column<2>(n, 0))) = {weight[0], weight[1]};
         }
-        weigh(layout, acc, m, kFromPer, kFromExtra, kZ, kQ, of_q);
+        if (!kSlopes || t.a.kind != Gate::time) continue;
+        of_row = lanes_sum<4>(of_row);
+        if (layout.t == 0) of[kOfRow + layout.right * kSteps + i] = of_row;
+      }
+    if constexpr (kSlopes) {
+      if (t.a.skip) {
+        skip = lanes_sum<32>(skip);
+        if (layout.lane == 0) of[kOfSkip + layout.down * 4 + layout.right] = skip;
+      }
+      if (t.a.kind == Gate::time) by_column(layout, of_column, of);
+    }
+  }
+  __device__ static void by_column(const L& layout, const float (&of_column)[2][2], Real* of) {
 #pragma unroll
-        for (int r = 0; r < 2; ++r)
+    for (int n = 0; n < 2; ++n)
 #pragma unroll
-          for (int c = 0; c < kC; ++c) acc[r][c] += inner[r][c];
-        store_keys(at, layout, acc, o.q_parts, o.dq, h, kt);
-        if (a.normalise && a.kind == Gate::time && thread < D && kt * D + thread < t.Kp) {
-          const Real* p4 = t.Gz + at.item(h) * 4 * t.Kp + kt * D + thread;
-          of_state += m[kZ + thread] * ((p4[0] + p4[t.Kp]) + (p4[2 * t.Kp] + p4[3 * t.Kp]));
+      for (int next = 0; next < 2; ++next) {
+        float sum = of_column[n][next];
+#pragma unroll
+        for (int other = 4; other < 32; other *= 2) sum += from_lane(sum, other);
+        if (layout.g == 0) of[kOfColumn + layout.down * kSteps + layout.template column<2>(n, next)] = sum;
+      }
+  }
+
+  // What comes through a state, X (steps, values) times it, times a factor of the step, plus the normaliser's column: added to sum, and row by
+  // row its product with Y to `of`. Where there are several tiles of values, the factors wait for the last.
+  __device__ void through(const L& layout, Wide& sum, const Real* X, const Real* state, bool last, const Real* rows, int factor, int ones,
+                          const Real* z, const Real* Y, Real* of) const {
+    if constexpr (kMany) {
+      layout.template add<kValues, Along, kValues, Across, D>(sum, X, state);
+      if (last) factored(layout, sum, rows, factor, ones, z, Y, of);
+    } else {
+      Wide own = {};
+      layout.template onto<kValues, Along, kValues, Across, D>(own, X, state);
+      factored(layout, own, rows, factor, ones, z, Y, of);
+#pragma unroll
+      for (int i = 0; i < 8 * N; ++i) sum[i / (4 * N)][i / 4 % N][i % 4] += own[i / (4 * N)][i / 4 % N][i % 4];
+    }
+  }
+  __device__ void factored(const L& layout, Wide& acc, const Real* rows, int factor, int ones, const Real* z, const Real* Y,
+                           Real* of) const {
+#pragma unroll
+    for (int mm = 0; mm < 2; ++mm)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        const int i = layout.row(mm, e);
+        const float times = rows[factor * kSteps + i], one = t.a.normalise ? rows[ones * kSteps + i] : Real(0);
+        float product = 0;
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+          const int k = layout.template column<N>(n, 0);
+          float &x = acc[mm][n][e], &y = acc[mm][n][e + 1];
+          x *= times, y *= times;
+          if (t.a.normalise) x += one * z[k], y += one * z[k + 1];
+          if (t.a.kind != Gate::time) continue;
+          const float2 with = *reinterpret_cast<const float2*>(Y + place<D>(i, k));
+          product += x * with.x + y * with.y;
         }
-        if (a.normalise) __syncthreads();
+        if (t.a.kind != Gate::time) continue;
+        product = lanes_sum<4>(product);
+        if (layout.t == 0) of[layout.right * kSteps + i] = product;
       }
-      finish(at, layout, m, of_q, of_k, of_state, h);
-    }
   }
 
-  // Scores p -> A / normaliser without delta, and f = dO V^T -> gradient of q k^T. Leaves sums of H by row and column, and <dO, V> of warps.
-  __device__ void differentiate(const L& layout, Real (&p)[2][16], Real (&f)[2][16], Real* m, int thread) const {
-    const Real *rows = m + kF, scale = t.a.scale;
-    const bool gate = t.a.kind == Gate::time;
-    Real of_row[2] = {}, of_column[16] = {}, skip = 0;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int i = layout.template row<2>(r);
-      const Real per = rows[kPer * kSteps + i], extra = rows[kExtra * kSteps + i];
-#pragma unroll
-      for (int c = 0; c < 16; ++c) {
-        const int j = layout.column_nt(c);
-        const Real decay = scale * between(rows, i, j), score = p[r][c] * decay;
-        if (i == j) skip += f[r][c];
-        const Real slope = f[r][c] * per * rows[kDelta * kSteps + j] + extra, both = j < i ? score * slope : Real(0);
-        of_row[r] += both, of_column[c] += both;
-        p[r][c] = score * per, f[r][c] = slope * decay;
-      }
-    }
-    if (t.a.skip) {
-      skip = lanes_sum<32>(skip);
-      if (thread % 32 == 0) m[kOfBlock + 4 + layout.warp] = skip;
-    }
-    if (!gate) return;
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const Real sum = lanes_sum<4>(of_row[r]);
-      if (layout.t == 0) m[kOfRow + layout.template row<2>(r)] = sum;
-    }
-#pragma unroll
-    for (int c = 0; c < 16; ++c) {
-      Real sum = of_column[c];
-#pragma unroll
-      for (int other = 4; other < 32; other *= 2) sum += from_lane(sum, other);
-      if (layout.g == 0) m[kOfColumn + layout.warp * kSteps + layout.column_nt(c)] = sum;
-    }
+  // Where a tile of keys leaves its share of a gradient, behind those of `first` numbers a step and head.
+  __device__ Grad share_of(const Grad& whole, Index first, Index kt) const {
+    const Index rows = t.a.B * t.a.T * t.a.heads;
+    return t.shares ? Grad{t.shares + (kt * t.share_width() + first) * rows, false} : whole;
   }
 
-  // acc (steps, keys): what came through a state, times its factor, plus the normaliser's column; of: its product with X, row by row.
-  __device__ void weigh(const L& layout, Real (&acc)[2][kC], const Real* m, int factor, int ones, int z, int X, Real (&of)[2]) const {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int i = layout.template row<2>(r);
-      const Real times = m[kF + factor * kSteps + i], one = t.a.normalise ? m[kF + ones * kSteps + i] : Real(0);
-#pragma unroll
-      for (int c = 0; c < kC; ++c) {
-        const int k = layout.column_nt(c);
-        acc[r][c] *= times;
-        if (t.a.normalise) acc[r][c] += one * m[z + k];
-        of[r] += acc[r][c] * m[X + i * kRow + k];
-      }
-    }
-  }
-
-  // A thread's share of <S, G> of one tile.
-  __device__ Real against(const ChunkPlace<D>& at, const Real* S, const Real* states, Index h, Index vt, Index kt) const {
-    const Real* G = at.part_of(states, h, vt, kt);
-    const int width = at_most(t.Kp - kt * D, D);
-    Real sum = 0;
+  // A thread's share of <S, G>.
+  __device__ static float against(int thread, const Real* m) {
+    float sum = 0;
 #pragma unroll 4
-    for (int i = at.thread; i < kValues * (D / 4); i += kThreads) {
-      const int v = i / (D / 4), k = i % (D / 4) * 4;
-      if (k >= width) continue;
-      const gpu_tile::Four x = four(S + v * kRow + k), y = four(G + v * t.Kp + k);
+    for (int i = 4 * thread; i < kValues * D; i += 4 * kThreads) {
+      const gpu_tile::Four x = four(m + kS + i), y = four(m + kG + i);
       sum += (x.at[0] * y.at[0] + x.at[1] * y.at[1]) + (x.at[2] * y.at[2] + x.at[3] * y.at[3]);
     }
     return sum;
   }
 
-  __device__ void store_values(const ChunkPlace<D>& at, const L& layout, Real (&acc)[2][16], const Real* m, Index h, Index vt,
-                               Real (&to_delta)[2]) const {
+  // The shares of queries and keys that stay inside the chunk, from the gradient of q k^T.
+  __device__ void share(const L& layout, Square& inside, Wide& dq, Wide& dk, Real* m) const {
+    pairs(layout, inside, [&](int i, int j, float x, float y) { *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, j)) = {x, y}; });
+    __syncthreads();
+    layout.template add<kSteps, Along, kSteps, Across, D>(dq, m + kA, m + kK);
+    layout.template add<kSteps, Across, kSteps, Across, D>(dk, m + kA, m + kQ);
+  }
+
+  __device__ void store_values(const TurnedPlace<D>& at, const L& layout, const Square& acc, const Real* rows, const Real* V,
+                               const Real* dO, Index kt, Index h, Index vt, float (&to_delta)[2][2]) const {
     const Arguments& a = t.a;
     const int width = at_most(a.V - vt * kValues, kValues);
-    const Real skip = a.skip ? a.skip[h] : Real(0);
+    const Real skip = a.skip && kt == 0 ? a.skip[h] : Real(0);
+    const Grad dv = share_of(o.dv, 0, kt);
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int j = layout.template row<2>(r);
-      const Real delta = m[kF + kDelta * kSteps + j];
-      const Index to = ((at.row + j) * a.heads + h) * a.V + vt * kValues;
+    for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int c = 0; c < 16; ++c) {
-        const int v = layout.column_nt(c);
-        to_delta[r] += acc[r][c] * m[kV + j * kValueRow + v];
-        if (j < at.count && v < width) o.dv(to + v, delta * acc[r][c] + skip * m[kDO + j * kValueRow + v]);
+      for (int e = 0; e < 4; e += 2) {
+        const int j = layout.row(mm, e);
+        const float delta = rows[kDelta * kSteps + j];
+        const Index to = ((at.row + j) * a.heads + h) * a.V + vt * kValues;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const int v = layout.template column<2>(n, 0), from = place<kValues>(j, v);
+          const float x = acc[mm][n][e], y = acc[mm][n][e + 1];
+          if (a.delta) to_delta[mm][e / 2] += x * V[from] + y * V[from + 1];
+          if (j < at.count) store_pair(dv, to, v, width, t.even, delta * x + skip * dO[from], delta * y + skip * dO[from + 1]);
+        }
       }
-    }
   }
 
   // Gradients of queries or keys, over the heads of the block.
-  __device__ void store_keys(const ChunkPlace<D>& at, const L& layout, Real (&acc)[2][kC], Real* parts, Grad to, Index h, Index kt) const {
+  __device__ void store_keys(const TurnedPlace<D>& at, const L& layout, Wide& acc, Real* parts, Grad to, Index h, Index kt) const {
     const Arguments& a = t.a;
     if (parts) to = Grad{parts + at.part * a.B * a.T * t.ld(), false};
     if (h > at.first) to.add = true;
     const int width = at_most(a.K - kt * D, D);
     const Index first = at.row * t.ld() + at.group * a.K + kt * D;
-    entries(layout, acc, [&](int i, int k, Real x) {
-      if (i < at.count && k < width) to(first + i * t.ld() + k, x);
+    pairs(layout, acc, [&](int i, int k, float x, float y) {
+      if (i < at.count) store_pair(to, first + i * t.ld(), k, width, t.even, x, y);
     });
   }
 
-  // Sums over the block: the gates' gradients and the skip's share.
-  __device__ void finish(const ChunkPlace<D>& at, const L& layout, Real* m, Real (&of_q)[2], Real (&of_k)[2], Real of_state,
-                         Index h) const {
+  __device__ void leave_sums(const L& layout, float (&to_delta)[2][2], float& of_state, Real* of) const {
+    if (t.a.delta)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float sum = lanes_sum<4>(to_delta[i / 2][i % 2]);
+        if (layout.t == 0) of[kOfDelta + layout.right * kSteps + layout.row(i / 2, i % 2 * 2)] = sum;
+        to_delta[i / 2][i % 2] = 0;
+      }
+    if (t.a.kind != Gate::time) return;
+    of_state = lanes_sum<32>(of_state);
+    if (layout.lane == 0) of[kOfState + layout.down * 4 + layout.right] = of_state;
+    of_state = 0;
+  }
+  __device__ static float four_rows(const Real* p) { return (p[0] + p[kSteps]) + (p[2 * kSteps] + p[3 * kSteps]); }
+  __device__ static float eight(const Real* p) { return ((p[0] + p[1]) + (p[2] + p[3])) + ((p[4] + p[5]) + (p[6] + p[7])); }
+
+  // Sums over the block: delta's gradient, the skip's share, the gates' gradients.
+  __device__ void finish(const TurnedPlace<D>& at, const Real* rows, const Real* of, Index kt, Index h) const {
     const Arguments& a = t.a;
     const int thread = at.thread;
-    if (a.kind == Gate::time) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const Real q = lanes_sum<4>(of_q[r]), k = lanes_sum<4>(of_k[r]);
-        if (layout.t == 0) m[kOfQ + layout.template row<2>(r)] = q, m[kOfK + layout.template row<2>(r)] = k;
-      }
-      of_state = lanes_sum<32>(of_state);
-      if (thread % 32 == 0) m[kOfBlock + layout.warp] = of_state;
+    if (a.delta && thread >= kThreads - kSteps) {
+      const int j = thread - (kThreads - kSteps);
+      if (j < at.count) share_of(o.ddelta, a.V + 1, kt)((at.row + j) * a.heads + h, four_rows(of + kOfDelta + j));
     }
-    __syncthreads();
-    const Real* sums = m + kOfBlock;
-    if (a.skip && thread == 0) o.skip_parts[(at.b * t.chunks() + at.chunk) * a.heads + h] = (sums[4] + sums[5]) + (sums[6] + sums[7]);
+    if (a.skip && kt == 0 && thread == kThreads - kSteps - 1)
+      o.skip_parts[(at.b * t.chunks() + at.chunk) * a.heads + h] = eight(of + kOfSkip);
     if (a.kind != Gate::time || thread >= 32) return;
     double after[2], before[2];
     for (int e = 0; e < 2; ++e) {
       const int i = 2 * thread + e;
-      const Real* column = m + kOfColumn + i;
-      after[e] = double(m[kOfRow + i]) + m[kOfQ + i] - column[0] - column[kSteps] - column[2 * kSteps] - column[3 * kSteps];
-      before[e] = m[kOfK + i];
+      const double inner = kt ? 0.0 : double(four_rows(of + kOfRow + i)) - of[kOfColumn + i] - of[kOfColumn + kSteps + i];
+      after[e] = inner + four_rows(of + kOfQ + i);
+      before[e] = four_rows(of + kOfK + i);
     }
     double above = after[0] + after[1], below = before[0] + before[1];
     const double own_above = above, own_below = below;
@@ -267,11 +319,12 @@ struct GradientsBlock {
       if (thread >= other) below += y;
     }
     above -= own_above, below -= own_below;
-    const double all = double(exp2_weight(m[kF + kHigh * kSteps + kSteps - 1])) * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    const double all = double(exp2_weight(rows[kHigh * kSteps + kSteps - 1])) * eight(of + kOfState);
+    const Grad dgate = share_of(o.dgate, a.V, kt);
     for (int e = 0; e < 2; ++e) {
       const int i = 2 * thread + e;
       const double own = e ? after[1] : own_above, earlier = e ? before[0] : 0.0;
-      if (i < at.count) o.dgate((at.row + i) * a.heads + h, static_cast<Real>(above + own + below + earlier + all));
+      if (i < at.count) dgate((at.row + i) * a.heads + h, static_cast<Real>(above + own + below + earlier + all));
     }
   }
 };

@@ -18,7 +18,7 @@ __device__ inline double exp2_full(double x) { return ::exp2(x); }
 // Decays of a chunk, a warp per sub-chunk, channels as lanes.
 template <int D>
 struct GatesBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4;
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = D <= 64 ? 4 : 2;
   static constexpr std::size_t kBytes = sizeof(Real) * 4 * D;
   Chunked t;
 
@@ -26,7 +26,7 @@ struct GatesBlock {
     const Arguments& a = t.a;
     const Index chunk = block % t.chunks(), h = block / t.chunks() % a.heads, b = block / (t.chunks() * a.heads);
     const int sub = thread / 32, lane = thread % 32, count = at_most(a.T - chunk * kSteps, kSteps);
-    const Index row = b * a.T + chunk * kSteps, ld = a.heads * a.K, from = row * ld + h * a.K, to = block * kSteps * a.K;
+    const Index row = b * a.T + chunk * kSteps, ld = a.heads * a.K, from = row * ld + h * a.K, to = block * kSteps * t.Kp;
     Real logs[D / 32][kSub];
 #pragma unroll
     for (int part = 0; part < D / 32; ++part) {
@@ -47,34 +47,27 @@ struct GatesBlock {
       Real before = 0, after = 0;
       for (int other = 0; other < 4; ++other) (other < sub ? before : after) += other == sub ? Real(0) : totals[other * D + k];
       if (sub == 0 && k < t.Kp) t.totals[block * t.Kp + k] = exp2_full(totals[k] + after);
-      if (k >= a.K) continue;
+      if (k >= t.Kp) continue;
       Real sum = 0;
 #pragma unroll
       for (int i = 0; i < kSub; ++i) {
         const int step = sub * kSub + i;
         sum += logs[part][i];
-        t.step[to + step * a.K + k] = exp2_full(logs[part][i]);
-        t.pre[to + step * a.K + k] = exp2_full(sum);
-        if (step < count) t.Qe[from + step * ld + k] = a.scale * a.q[from + step * ld + k] * exp2_full(before + sum);
+        t.step[to + step * t.Kp + k] = exp2_full(logs[part][i]);
+        t.pre[to + step * t.Kp + k] = exp2_full(sum);
+        if (step < count && k < a.K) t.Qe[from + step * ld + k] = a.scale * a.q[from + step * ld + k] * exp2_full(before + sum);
       }
       sum = 0;
 #pragma unroll
       for (int i = kSub - 1; i >= 0; --i) {
         const int step = sub * kSub + i;
-        t.suf[to + step * a.K + k] = exp2_full(sum);
-        if (step < count) t.Kd[from + step * ld + k] = a.k[from + step * ld + k] * exp2_full(sum + after);
+        t.suf[to + step * t.Kp + k] = exp2_full(sum);
+        if (step < count && k < a.K) t.Kd[from + step * ld + k] = a.k[from + step * ld + k] * exp2_full(sum + after);
         sum += logs[part][i];
       }
     }
   }
 };
-
-// Decays of the chunk of one head: tiles (steps, kRow) of memory as GatesBlock left them.
-template <int D>
-__device__ void copy_decays(const ChunkPlace<D>& at, const Real* from, Index h, Real* to) {
-  const Index K = at.t.a.K;
-  copy_tile<kSteps, D>(at.thread, from + at.item(h) * kSteps * K, K, kSteps, static_cast<int>(K), at.t.whole, to, at.kRow);
-}
 
 // Product of the decays of sub-chunks (first, last), neither of them, of one channel.
 __device__ inline Real over_subs(const Real* totals, int D, int first, int last, int k) {
@@ -83,9 +76,10 @@ __device__ inline Real over_subs(const Real* totals, int D, int first, int last,
   return product;
 }
 
-// Scores A_ij inside the warp's own sub-chunk: lanes are keys, two for each, which share the channels.
+// Scores A_ij inside the warp's own sub-chunk: lanes are keys, two for each, which share the channels. step: rows of Kp.
 template <int D>
-__device__ void scores_within(int sub, int lane, const Real* Q, const Real* K, const Real* step, Real scale, Real* A, int of_i, int of_j) {
+__device__ void scores_within(int sub, int lane, const Real* Q, const Real* K, const Real* step, Index Kp, Real scale, Real* A, int of_i,
+                              int of_j) {
   constexpr int kRow = D + 4;
   const int j = lane % kSub, half = lane / kSub, first = sub * kSub;
   Real sum[kSub] = {};
@@ -96,7 +90,7 @@ __device__ void scores_within(int sub, int lane, const Real* Q, const Real* K, c
     for (int i = 0; i < kSub; ++i)
 #pragma unroll
       for (int k = 0; k < 16; k += 4) {
-        const gpu_tile::Four decay = four(step + (first + i) * kRow + base + k), query = four(Q + (first + i) * kRow + base + k),
+        const gpu_tile::Four decay = four(step + (first + i) * Kp + base + k), query = four(Q + (first + i) * kRow + base + k),
                              key = four(K + (first + i) * kRow + base + k);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
@@ -112,23 +106,24 @@ __device__ void scores_within(int sub, int lane, const Real* Q, const Real* K, c
   }
 }
 
-// Scores of a chunk to A, and on the way Q -> Q pre, K -> K suf; totals (4, D) become decays of whole sub-chunks. step: decays of steps.
+// Scores of a chunk to A, and on the way Q -> Q pre, K -> K suf; totals (4, D) become decays of whole sub-chunks.
 template <int kPasses, int D>
-__device__ void channel_scores(const Mma<kPasses>& layout, const ChunkPlace<D>& at, Index h, Real* Q, Real* K, const Real* step,
-                               Real* totals, Real* A, int of_i, int of_j) {
+__device__ void channel_scores(const Mma<kPasses>& layout, const ChunkPlace<D>& at, Index h, Real* Q, Real* K, Real* totals, Real* A,
+                               int of_i, int of_j) {
   constexpr int kRow = D + 4;
   const Chunked& t = at.t;
   const Index width = t.a.K;
   const int sub = layout.warp, lane = at.thread % 32, own = sub * kSub;
-  const Real scale = t.a.scale, *pre = t.pre + at.item(h) * kSteps * width, *suf = t.suf + at.item(h) * kSteps * width;
-  scores_within<D>(sub, lane, Q, K, step, scale, A, of_i, of_j);
+  const Index decays = at.item(h) * kSteps * t.Kp;
+  const Real scale = t.a.scale, *pre = t.pre + decays, *suf = t.suf + decays;
+  scores_within<D>(sub, lane, Q, K, t.step + decays, t.Kp, scale, A, of_i, of_j);
   __syncwarp();
   for (int k = lane; k < D; k += 32) {
-    totals[sub * D + k] = k < width ? pre[(own + kSub - 1) * width + k] : Real(0);
+    totals[sub * D + k] = k < width ? pre[(own + kSub - 1) * t.Kp + k] : Real(0);
 #pragma unroll 8
     for (int i = own; i < own + kSub; ++i) {
-      Q[i * kRow + k] *= k < width ? pre[i * width + k] : Real(0);
-      K[i * kRow + k] *= k < width ? suf[i * width + k] : Real(0);
+      Q[i * kRow + k] *= k < width ? pre[i * t.Kp + k] : Real(0);
+      K[i * kRow + k] *= k < width ? suf[i * t.Kp + k] : Real(0);
     }
   }
   __syncthreads();
@@ -156,8 +151,8 @@ __device__ void channel_scores(const Mma<kPasses>& layout, const ChunkPlace<D>& 
 template <int kPasses, int D>
 struct ChannelOutputsBlock {
   static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 2, kRow = D + 4;
-  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kStep = kK + kSteps * kRow, kV = kStep + kSteps * kRow,
-                       kA = kV + kSteps * kValueRow, kTotals = kA + kSteps * kScoreRow, kEnd = kTotals + 4 * D;
+  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kV = kK + kSteps * kRow, kA = kV + kSteps * kValueRow,
+                       kTotals = kA + kSteps * kScoreRow, kEnd = kTotals + 4 * D;
   static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
   Chunked t;
 
@@ -167,10 +162,9 @@ struct ChannelOutputsBlock {
     const Mma<kPasses> layout(thread);
     const Index h = at.first;
     at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kK);
-    copy_decays(at, t.step, h, m + kStep);
     at.values(a.v, h, 0, m + kV);
     arrive();
-    channel_scores(layout, at, h, m + kQ, m + kK, m + kStep, m + kTotals, m + kA, kScoreRow, 1);
+    channel_scores(layout, at, h, m + kQ, m + kK, m + kTotals, m + kA, kScoreRow, 1);
     at.keys(t.Qe, 0, m + kQ);
     const Real skip = a.skip ? a.skip[h] : Real(0);
     for (Index vt = 0; vt < t.v_tiles(); ++vt) {

@@ -10,11 +10,11 @@
 #if defined(SSM_MATRIX_STATE_ON_TILES)
 namespace ssm::matrix_state_op {
 
-// Shares of the warp's own sub-chunk to queries, or to keys where kKeys: from X, the other ones, their steps' decays, and weights F (rows as
-// the result's) to `to` (steps, kRow). Lanes are channels.
+// Shares of the warp's own sub-chunk to queries, or to keys where kOfKeys: from X, the other ones, their steps' decays (rows of Kp), and
+// weights F (rows as the result's) to `to` (steps, kRow). Lanes are channels.
 template <int D, bool kOfKeys>
-__device__ void gradients_within(int sub, int lane, const Real* X, Index ld, int count, Index width, const Real* step, const Real* F,
-                                 Real* to) {
+__device__ void gradients_within(int sub, int lane, const Real* X, Index ld, int count, Index width, const Real* step, Index Kp,
+                                 const Real* F, Real* to) {
   constexpr int kRow = D + 4;
   const int first = sub * kSub;
   for (int k = lane; k < D; k += 32) {
@@ -24,7 +24,7 @@ __device__ void gradients_within(int sub, int lane, const Real* X, Index ld, int
 #pragma unroll
     for (int n = 0; n < kSub; ++n) {
       const int i = kOfKeys ? kSub - 1 - n : n;
-      const Real decay = kOfKeys ? (i + 1 < kSub ? step[(first + i + 1) * kRow + k] : Real(1)) : step[(first + i) * kRow + k];
+      const Real decay = kOfKeys ? (i + 1 < kSub ? step[(first + i + 1) * Kp + k] : Real(1)) : step[(first + i) * Kp + k];
       const Real* weights = F + (first + i) * kScoreRow + first;
       Real sum = weights[i] * seen[i];
 #pragma unroll
@@ -40,8 +40,9 @@ __device__ void gradients_within(int sub, int lane, const Real* X, Index ld, int
 
 template <int kPasses, int D>
 struct ChannelGradientsBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = D <= 32 ? 2 : 1, kRow = D + 4, kC = D / 4;
-  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kStep = kK + kSteps * kRow, kS = kStep + kSteps * kRow, kX = kS + kValues * kRow,
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = D <= 32 ? 2 : 1, kRow = D + 4, kC = D / 4,
+                       kHalf = D / 4 < 16 ? D / 4 : 16;  // kHalf: a thread's entries of the keys that are worked on at once
+  static constexpr int kQ = 0, kK = kQ + kSteps * kRow, kY = kK + kSteps * kRow, kS = kY + kSteps * kRow, kX = kS + kValues * kRow,
                        kV = kX + kSteps * kRow, kDO = kV + kSteps * kValueRow, kA = kDO + kSteps * kValueRow,
                        kTotals = kA + kSteps * kScoreRow, kSums = kTotals + 4 * D, kEnd = kSums + 3 * 4 * D + 4;
   static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
@@ -54,12 +55,11 @@ struct ChannelGradientsBlock {
     const Arguments& a = t.a;
     const ChunkPlace<D> at(t, block, thread);
     const L layout(thread);
-    const Index h = at.first, v_tiles = t.v_tiles(), width = a.K, first = at.row * t.ld() + h * width, decays = at.item(h) * kSteps * width;
+    const Index h = at.first, v_tiles = t.v_tiles(), width = a.K, first = at.row * t.ld() + h * width, decays = at.item(h) * kSteps * t.Kp;
     const int sub = layout.warp, lane = thread % 32;
     const bool many = v_tiles > 1;
     Real f[2][16] = {};
     at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kK), at.keys(t.Kd, 0, m + kX);
-    copy_decays(at, t.step, h, m + kStep);
     if (!many) at.state(t.G, h, 0, 0, m + kS);
     for (Index vt = 0; vt < v_tiles; ++vt) {
       __syncthreads();
@@ -76,7 +76,7 @@ struct ChannelGradientsBlock {
       skip = lanes_sum<32>(skip);
       if (lane == 0) m[kSums + 12 * D + sub] = skip;
     }
-    channel_scores(layout, at, h, m + kQ, m + kK, m + kStep, m + kTotals, m + kA, 1, kScoreRow);
+    channel_scores(layout, at, h, m + kQ, m + kK, m + kTotals, m + kA, 1, kScoreRow);
     if (a.skip && thread == 0) {
       const Real* sums = m + kSums + 12 * D;
       o.skip_parts[(at.b * t.chunks() + at.chunk) * a.heads + h] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
@@ -101,38 +101,36 @@ struct ChannelGradientsBlock {
     entries(layout, f, [&](int i, int j, Real x) { m[kA + j * kScoreRow + i] = x; });
     __syncthreads();
 
-    // Keys: X becomes k_j dk_j through the state; `inner` -k_j dk_j inside the chunk.
-    Real inner[2][kC] = {};
-    for (int other = 3; other > sub; --other) {
-      entries(layout, inner, [&](int, int k, Real& x) { x *= m[kTotals + other * D + k]; });
-      layout.template product_nn<kSub>(inner, m + kA + other * kSub, kScoreRow, m + kQ + other * kSub * kRow, kRow);
-    }
-    gradients_within<D, true>(sub, lane, a.q + first, t.ld(), at.count, width, m + kStep, m + kA, m + kX);
+    // Keys: X becomes k_j dk_j through the state; Y -k_j dk_j inside the chunk.
+    gradients_within<D, true>(sub, lane, a.q + first, t.ld(), at.count, width, t.step + decays, t.Kp, m + kA, m + kX);
     __syncwarp();
 #pragma unroll
-    for (int r = 0; r < 2; ++r)
-#pragma unroll
-      for (int c = 0; c < kC; ++c) {
-        const int j = layout.template row<2>(r), k = layout.column_nt(c);
-        const bool there = j < at.count && k < width;
-        const Real suf = there ? t.suf[decays + j * width + k] : Real(0), key = there ? a.k[first + j * t.ld() + k] : Real(0);
-        const Real inside = inner[r][c] * suf + m[kX + j * kRow + k];
-        const Real outside = through[r][c] * suf * over_subs(m + kTotals, D, sub, 4, k);
-        if (there) o.dk(first + j * t.ld() + k, inside + outside);
-        inner[r][c] = -key * inside, m[kX + j * kRow + k] = key * outside;
+    for (int from = 0; from < kC; from += kHalf) {
+      Real inner[2][kHalf] = {};
+      for (int other = 3; other > sub; --other) {
+        entries(layout, inner, [&](int, int k, Real& x) { x *= m[kTotals + other * D + 4 * from + k]; });
+        layout.template product_nn<kSub>(inner, m + kA + other * kSub, kScoreRow, m + kQ + other * kSub * kRow + 4 * from, kRow);
       }
-    __syncwarp();
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+#pragma unroll
+        for (int c = 0; c < kHalf; ++c) {
+          const int j = layout.template row<2>(r), k = 4 * from + layout.column_nt(c);
+          const bool there = j < at.count && k < width;
+          const Real suf = there ? t.suf[decays + j * t.Kp + k] : Real(0), key = there ? a.k[first + j * t.ld() + k] : Real(0);
+          const Real inside = inner[r][c] * suf + m[kX + j * kRow + k];
+          const Real outside = through[r][from + c] * suf * over_subs(m + kTotals, D, sub, 4, k);
+          if (there) o.dk(first + j * t.ld() + k, inside + outside);
+          m[kY + j * kRow + k] = -key * inside, m[kX + j * kRow + k] = key * outside;
+        }
+    }
+    __syncthreads();
     entries(layout, f, [&](int i, int j, Real x) { m[kA + i * kScoreRow + j] = x; });
     __syncwarp();
 
-    // Queries: V's place becomes q_i dq_i - k_i dk_i inside.
-    Real* Y = m + kV;
-    Real own[2][kC] = {}, acc[2][kC] = {};
-    for (int other = 0; other < sub; ++other) {
-      entries(layout, own, [&](int, int k, Real& x) { x *= m[kTotals + other * D + k]; });
-      layout.template product_nn<kSub>(own, m + kA + other * kSub, kScoreRow, m + kK + other * kSub * kRow, kRow);
-    }
-    gradients_within<D, false>(sub, lane, a.k + first, t.ld(), at.count, width, m + kStep, m + kA, Y);
+    // Queries: Y becomes q_i dq_i - k_i dk_i inside; Q's place holds the shares of the own sub-chunk.
+    gradients_within<D, false>(sub, lane, a.k + first, t.ld(), at.count, width, t.step + decays, t.Kp, m + kA, m + kQ);
+    Real acc[2][kC] = {};
     if (!many) arrive();
     for (Index vt = 0; vt < v_tiles; ++vt) {
       if (many) {
@@ -143,19 +141,29 @@ struct ChannelGradientsBlock {
       layout.template product_nn<kValues>(acc, m + kDO, kValueRow, m + kS, kRow);
       state_products(at, m, h, vt, sub, lane);
     }
-#pragma unroll
-    for (int r = 0; r < 2; ++r)
-#pragma unroll
-      for (int c = 0; c < kC; ++c) {
-        const int i = layout.template row<2>(r), k = layout.column_nt(c);
-        const bool there = i < at.count && k < width;
-        const Real pre = there ? t.pre[decays + i * width + k] : Real(0), query = there ? a.q[first + i * t.ld() + k] : Real(0);
-        const Real all = (own[r][c] + a.scale * acc[r][c] * over_subs(m + kTotals, D, -1, sub, k)) * pre + Y[i * kRow + k];
-        if (there) o.dq(first + i * t.ld() + k, all);
-        Y[i * kRow + k] = query * all + inner[r][c];
-      }
     __syncwarp();
-    gates(at, m, Y, h, sub, lane);
+#pragma unroll
+    for (int from = 0; from < kC; from += kHalf) {
+      Real own[2][kHalf] = {};
+      for (int other = 0; other < sub; ++other) {
+        entries(layout, own, [&](int, int k, Real& x) { x *= m[kTotals + other * D + 4 * from + k]; });
+        layout.template product_nn<kSub>(own, m + kA + other * kSub, kScoreRow, m + kK + other * kSub * kRow + 4 * from, kRow);
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+#pragma unroll
+        for (int c = 0; c < kHalf; ++c) {
+          const int i = layout.template row<2>(r), k = 4 * from + layout.column_nt(c);
+          const bool there = i < at.count && k < width;
+          const Real pre = there ? t.pre[decays + i * t.Kp + k] : Real(0), query = there ? a.q[first + i * t.ld() + k] : Real(0);
+          const Real outside = a.scale * acc[r][from + c] * over_subs(m + kTotals, D, -1, sub, k);
+          const Real all = (own[r][c] + outside) * pre + m[kQ + i * kRow + k];
+          if (there) o.dq(first + i * t.ld() + k, all);
+          m[kY + i * kRow + k] += query * all;
+        }
+    }
+    __syncwarp();
+    gates(at, m, m + kY, h, sub, lane);
   }
 
   __device__ void store_values(const ChunkPlace<D>& at, const L& layout, Real (&acc)[2][16], const Real* m, Index h, Index vt) const {

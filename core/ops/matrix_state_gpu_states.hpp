@@ -3,13 +3,14 @@
 //   A_ij = scale q_i.k_j 2^{b_i - b_j} delta_j, i >= j      O = A V + scale 2^{b_i} Q S      S' = 2^{b_63} S + (2^{b_63 - b_j} delta_j k_j)^T V
 //
 // Three kernels: rows of factors per step (Rows); states at the starts of chunks, which one block carries through a sequence for 64 values and
-// 32 keys (States); outputs, a block per chunk and head (Outputs). b is the sum of log gates inside the chunk, kept as a pair of floats, so
-// that b_i - b_j is as exact as b_i - b_j is small; nothing above 2^0 is ever formed. Channel gates: matrix_state_gpu_gates.hpp.
+// 32 to 128 keys (States); outputs, a block per chunk and heads (Outputs). b is the sum of log gates inside the chunk, kept as a pair of floats,
+// so that b_i - b_j is as exact as b_i - b_j is small; nothing above 2^0 is ever formed. Channel gates: matrix_state_gpu_gates.hpp.
 //
-// Floor: 2 C K / (heads of a group) + 2 C V + 4 K V operations a step and head at 165 (split) or 495 (TF32) TFLOP/s, and (2 K + 2 V) / 4.8
-// TB/s, with 3 K V / C for states. What binds at short sequences is the walk of States: 1.5 us a chunk.
+// Floor: 2 C K / (heads of a group) + 2 C V + 4 K V operations a step and head at 165 (split) or 495 (TF32) TFLOP/s, and 12 V + 8 K V / C bytes:
+// values twice, y, states written and read, at 4.8 TB/s. At K 128, V 64, T 2048, B 16, 32 heads: 0.17 ms in States, 0.22 ms in Outputs. What
+// binds at short sequences is the walk of States: 1 us a chunk.
 #pragma once
-#include "lib/mma.hpp"
+#include "lib/mma_tile.hpp"
 #include "matrix_state.hpp"
 
 #if defined(SSM_TENSOR_CORES)
@@ -34,16 +35,19 @@ struct Chunked {
   Real *S, *z, *G,
       *Gz;  // (B,heads,chunks,Vp,Kp), (B,heads,chunks,4,Kp): states, in the normaliser's column four sums to add; their adjoints
   // Channel gates: scale q times its decay since the chunk's start and k times its decay to the end, (B,T,heads,K); decays of one step, since
-  // the start of a sub-chunk, to its end, (B,heads,chunks,kSteps,K).
+  // the start of a sub-chunk, to its end, (B,heads,chunks,kSteps,Kp).
   Real *Qe, *Kd, *step, *pre, *suf;
   Real* end;  // of the scratch behind a.work
+  Real*
+      shares;  // on the way back, where keys come in several tiles: each one's share of dv, dgate, ddelta, (tiles,V + 2,B,T,heads), else null
   Index Kp, Vp;
-  bool whole;  // may rows of inputs be copied 16 bytes at a time? Those of scratch always may
+  bool whole, even;  // may rows of inputs be copied 16 bytes at a time, and pairs of results written at once? Those of scratch always may
 
   SSM_FN Index chunks() const { return (a.T + kSteps - 1) / kSteps; }
   SSM_FN Index items() const { return a.B * a.heads * chunks(); }
   SSM_FN Index k_tiles(int D) const { return (a.K + D - 1) / D; }
   SSM_FN Index v_tiles() const { return Vp / kValues; }
+  SSM_FN Index share_width() const { return a.V + 2; }
   SSM_FN Index ld() const { return a.groups * a.K; }
   SSM_FN Index blocks() const { return a.B * a.groups * a.blocks * chunks(); }
   SSM_FN bool channel() const { return a.kind == Gate::channel; }
@@ -125,45 +129,19 @@ struct RowsBlock {
   }
 };
 
-// acc (64 values, 4 C keys) += sum over steps of (f Y)^T X, from Y (steps, kValueRow), X (steps, ldx). Summed apart, as product_nn of mma.hpp.
-template <int kPasses, int C>
-__device__ void add_outer(const Mma<kPasses>& layout, Real (&acc)[2][C], const Real* Y, const Real* f, const Real* X, int ldx) {
-  Real part[2][C] = {};
-  const int t = 2 * layout.t;
-  const Real *y = Y + t * kValueRow + layout.template row<2>(0), *x = X + t * ldx + layout.g;
-#pragma unroll 2
-  for (int k = 0; k < kSteps; k += 8) {
-    gpu_tile::Bits high[1][4], low[1][4];
-#pragma unroll
-    for (int e = 0; e < 4; ++e) layout.split(y[(k + e / 2) * kValueRow + e % 2 * 8] * f[k + t + e / 2], high[0][e], low[0][e]);
-#pragma unroll
-    for (int c = 0; c < C; c += 8) {
-      Real right[4][2];
-#pragma unroll
-      for (int n = 0; n < 4; ++n)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) right[n][e] = x[(k + e) * ldx + 4 * c + 8 * n];
-      Mma<kPasses>::multiply(part, c, high, low, right);
-    }
-  }
-#pragma unroll
-  for (int r = 0; r < 2; ++r)
-#pragma unroll
-    for (int c = 0; c < C; ++c) acc[r][c] += part[r][c];
-}
-
-// States from the first chunk on, and, in the second half of the blocks, their adjoints from the last chunk on.
+// States from the first chunk on, and, in the second half of the blocks, their adjoints from the last chunk on: 64 values, kPart keys a block.
 template <int kPasses, int kPart>
 struct StatesBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = kPart <= 32 ? 4 : 3, kRow = kPart + 4;
-  static constexpr int kX = 0, kY = kX + kSteps * kRow, kF = kY + kSteps * kValueRow, kOnes = kF + kSteps, kTotal = kOnes + kSteps,
-                       kBuffer = kTotal + kPart;
-  static constexpr std::size_t kBytes = sizeof(Real) * 2 * kBuffer;
+  static constexpr int kThreads = MmaTile<kPasses>::kThreads, kBlocks = 2, kStages = kPart <= 64 ? 3 : 2;
+  static constexpr int kX = 0, kY = kX + kSteps * kPart, kF = kY + kSteps * kValues, kOnes = kF + kSteps, kTotal = kOnes + kSteps,
+                       kBuffer = kTotal + kPart, kShares = (4 * kPart + kThreads - 1) / kThreads;
+  static constexpr std::size_t kBytes = sizeof(Real) * kStages * kBuffer;
+  static_assert(kBlocks * (kBytes + 1024) <= 228 * 1024);
   Chunked t;
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
     const Arguments& a = t.a;
-    const Mma<kPasses> layout(thread);
+    const MmaTile<kPasses> layout(thread);
     const Index chunks = t.chunks(), k_parts = t.Kp / kPart, parts = k_parts * t.v_tiles(), ways = a.B * a.heads * parts;
     const bool back = block >= ways;
     const Index own = back ? block - ways : block, k0 = own % k_parts * kPart, v0 = own / k_parts % t.v_tiles() * kValues;
@@ -173,42 +151,45 @@ struct StatesBlock {
     const int keys = at_most(a.K - k0, kPart), values = at_most(a.V - v0, kValues);
     const auto fetch = [&](Index n) {
       const Index c = back ? chunks - 1 - n : n, step = c * kSteps, item = bh * chunks + c;
-      Real* to = memory + n % 2 * kBuffer;
+      Real* to = memory + n % kStages * kBuffer;
       if (n + 1 < chunks) {
         const int count = at_most(a.T - step, kSteps);
         const Real* rows = t.rows + item * kRows * kSteps;
-        copy_tile<kSteps, kPart>(thread, X + step * t.ld(), t.ld(), count, keys, t.whole, to + kX, kRow);
-        copy_tile<kSteps, kValues>(thread, Y + step * a.heads * a.V, a.heads * a.V, count, values, t.whole, to + kY, kValueRow);
-        copy_tile<1, kSteps>(thread, rows + (back ? kFromPer : kToDelta) * kSteps, 0, 1, kSteps, true, to + kF, 0);
-        copy_tile<1, kSteps>(thread, rows + (back ? kFromExtra : kTo) * kSteps, 0, 1, kSteps, true, to + kOnes, 0);
-        copy_tile<1, kPart>(thread, t.totals + item * t.Kp + k0, 0, 1, kPart, true, to + kTotal, 0);
+        copy_turned<kThreads, kSteps, kPart>(thread, X + step * t.ld(), t.ld(), count, keys, t.whole, to + kX);
+        copy_turned<kThreads, kSteps, kValues>(thread, Y + step * a.heads * a.V, a.heads * a.V, count, values, t.whole, to + kY);
+        copy_line<kSteps>(thread, rows + (back ? kFromPer : kToDelta) * kSteps, to + kF);
+        copy_line<kSteps>(thread - 32, rows + (back ? kFromExtra : kTo) * kSteps, to + kOnes);
+        copy_line<kPart>(thread - 64, t.totals + item * t.Kp + k0, to + kTotal);
       }
       copies_end();
     };
-    Real acc[2][kPart / 4] = {}, sums[kPart / 32] = {};
-    const int lane = thread % 32, warp = thread / 32;
-    fetch(0);
+    float acc[2][kPart / 32][4] = {}, sums[kShares] = {};
+    for (int n = 0; n + 1 < kStages; ++n) fetch(n);
     for (Index n = 0; n < chunks; ++n) {
       const Index item = bh * chunks + (back ? chunks - 1 - n : n);
       Real* state = (back ? t.G : t.S) + (item * t.Vp + v0) * t.Kp + k0;
-      entries(layout, acc, [&](int v, int k, Real x) { state[v * t.Kp + k] = x; });
+      pairs(layout, acc, [&](int v, int k, float x, float y) { *reinterpret_cast<float2*>(state + v * t.Kp + k) = {x, y}; });
       const bool ones = a.normalise && v0 == 0;
 #pragma unroll
-      for (int k = 0; k < kPart / 32; ++k)
-        if (ones) (back ? t.Gz : t.z)[(item * 4 + warp) * t.Kp + k0 + 32 * k + lane] = sums[k];
+      for (int s = 0; s < kShares; ++s) {
+        const int i = thread + s * kThreads;
+        if (ones && i < 4 * kPart) (back ? t.Gz : t.z)[(item * 4 + i / kPart) * t.Kp + k0 + i % kPart] = sums[s];
+      }
       if (n + 1 == chunks) break;
-      fetch(n + 1);
-      copies_wait<1>();
+      fetch(n + kStages - 1);
+      copies_wait<kStages - 1>();
       __syncthreads();
-      const Real* from = memory + n % 2 * kBuffer;
-      entries(layout, acc, [&](int, int k, Real& x) { x *= from[kTotal + k]; });
-      add_outer(layout, acc, from + kY, from + kF, from + kX, kRow);
+      const Real* from = memory + n % kStages * kBuffer;
+      pairs(layout, acc, [&](int, int k, float& x, float& y) { x *= from[kTotal + k], y *= from[kTotal + k + 1]; });
+      layout.template add<kSteps, Across, kValues, Across, kPart>(acc, from + kY, from + kX, [&](int k) { return from[kF + k]; });
 #pragma unroll
-      for (int k = 0; k < kPart / 32; ++k) {
-        if (!ones) continue;
-        sums[k] *= from[kTotal + 32 * k + lane];
+      for (int s = 0; s < kShares; ++s) {
+        const int i = thread + s * kThreads, k = i % kPart;
+        if (!ones || i >= 4 * kPart) continue;
+        sums[s] *= from[kTotal + k];
 #pragma unroll 8
-        for (int i = 16 * warp; i < 16 * warp + 16; ++i) sums[k] += from[kX + i * kRow + 32 * k + lane] * from[kOnes + i];
+        for (int step = i / kPart * 16; step < i / kPart * 16 + 16; ++step)
+          sums[s] += from[kX + place<kPart>(step, k)] * from[kOnes + step];
       }
       __syncthreads();
     }

@@ -9,8 +9,10 @@
 namespace ssm::matrix_state_op {
 
 constexpr Index kItemsWanted = 1024;  // blocks that a net should have at least, if its heads can be divided
+constexpr Index kWalksWanted = 256;   // blocks that carry states
 
-inline Index most_keys(const Arguments& a) { return a.kind == Gate::channel ? 64 : 256; }
+inline Index most_keys(const Arguments& a) { return a.kind == Gate::channel ? 128 : 256; }
+constexpr int kGradientKeys = 128;  // of a block of gradients, where gates are not per channel
 
 // Others, double and other GPUs: the kernels of matrix_state.cpp.
 inline bool takes_tiles(const Arguments& a, bool delta) {
@@ -29,8 +31,10 @@ inline Chunked chunked(const Arguments& a, const Real* dy, Real* adjoints) {
   t.a = a, t.dy = dy, t.Kp = round_up(a.K, kKeys), t.Vp = round_up(a.V, kValues);
   const auto even = [](const Real* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
   t.whole = a.K % 4 == 0 && a.V % 4 == 0 && even(a.q) && even(a.k) && even(a.v) && even(dy);
+  t.even = t.whole && even(a.y);
   const Index items = t.items(), state = items * t.Kp * t.Vp, ones = a.normalise ? items * 4 * t.Kp : 0;
   t.G = adjoints, t.Gz = adjoints + state;
+  if (!t.channel() && a.K > kGradientKeys) t.shares = t.Gz + ones;
   Real* free = a.work;
   const auto take = [&](Index count) {
     Real* p = free;
@@ -40,64 +44,83 @@ inline Chunked chunked(const Arguments& a, const Real* dy, Real* adjoints) {
   t.rows = take(items * kRows * kSteps), t.totals = take(items * t.Kp), t.S = take(state), t.z = take(ones);
   if (t.channel()) {
     for (Real** p : {&t.Qe, &t.Kd}) *p = take(a.B * a.T * a.heads * a.K);
-    for (Real** p : {&t.step, &t.pre, &t.suf}) *p = take(items * kSteps * a.K);
+    for (Real** p : {&t.step, &t.pre, &t.suf}) *p = take(items * kSteps * t.Kp);
   }
   t.end = free;
   return t;
 }
 inline Index forward_room(const Chunked& t) { return t.end - t.a.work; }
-inline Index back_room(const Chunked& t) { return t.items() * t.Kp * (t.Vp + (t.a.normalise ? 4 : 0)); }
+inline Index back_room(const Chunked& t) {
+  const Index shares = t.shares ? t.k_tiles(kGradientKeys) * t.share_width() * t.a.B * t.a.T * t.a.heads : 0;
+  return t.items() * t.Kp * (t.Vp + (t.a.normalise ? 4 : 0)) + shares;
+}
 
-// f(passes, width of a tile of keys): products split into three in float, one where run.gemm allows TF32.
-template <class F>
+// f(passes, width of a tile of keys, at most kWidest): products split into three in float, one where run.gemm allows TF32.
+template <int kWidest, class F>
 void with_tiles(Index K, const F& f) {
   if constexpr (!kDouble) {
     const auto with_width = [&](auto passes) {
       if (K <= 32) f(passes, std::integral_constant<int, 32>());
-      else f(passes, std::integral_constant<int, 64>());
+      else if (K <= 64) f(passes, std::integral_constant<int, 64>());
+      else if (K <= 128 || kWidest == 128) f(passes, std::integral_constant<int, 128>());
+      else f(passes, std::integral_constant<int, kWidest>());
     };
     if (tf32_products()) with_width(std::integral_constant<int, 1>());
     else with_width(std::integral_constant<int, 3>());
   }
 }
 
-// Factors of steps, decays of channels, states; on the way back their adjoints too.
-template <int kPasses, int D>
+// Factors of steps, states; on the way back their adjoints too. Blocks of states are as wide as leaves enough of them to fill the device.
+template <int kPasses>
 void launch_states(const Run& r, const Chunked& t) {
   constexpr int kAtOnce = RowsBlock::kThreads / 32;
   launch_shared("ssm::matrix_state_rows", r, (t.items() + kAtOnce - 1) / kAtOnce, 0, RowsBlock{t});
-  if (t.channel()) launch_shared("ssm::matrix_state_gates", r, t.items(), GatesBlock<D>::kBytes, GatesBlock<D>{t});
+  const auto blocks = [&](Index part) { return (t.dy ? 2 : 1) * t.a.B * t.a.heads * (t.Kp / part) * t.v_tiles(); };
   const auto walk = [&](auto part) {
     using States = StatesBlock<kPasses, decltype(part)::value>;
-    const Index blocks = t.a.B * t.a.heads * (t.Kp / part) * t.v_tiles();
-    launch_shared("ssm::matrix_state_states", r, t.dy ? 2 * blocks : blocks, States::kBytes, States{t});
+    launch_shared("ssm::matrix_state_states", r, blocks(part), States::kBytes, States{t});
   };
-  const bool many = t.Kp % 64 == 0 && t.a.B * t.a.heads * (t.Kp / 64) * t.v_tiles() >= kItemsWanted / 2;
-  if (many) walk(std::integral_constant<int, 64>());
+  if (kPasses == 1 && t.Kp % 128 == 0 && blocks(128) >= kWalksWanted) walk(std::integral_constant<int, kPasses == 1 ? 128 : 64>());
+  else if (t.Kp % 64 == 0 && blocks(64) >= kWalksWanted) walk(std::integral_constant<int, 64>());
   else walk(std::integral_constant<int, 32>());
+}
+// The same for channel gates, decays of channels first.
+template <int kPasses, int D>
+void launch_channel_states(const Run& r, const Chunked& t) {
+  launch_shared("ssm::matrix_state_gates", r, t.items(), GatesBlock<D>::kBytes, GatesBlock<D>{t});
+  launch_states<kPasses>(r, t);
 }
 
 inline void tiled_forward(const Run& r, const Chunked& t) {
-  with_tiles(t.a.K, [&](auto passes, auto width) {
-    constexpr int kPasses = decltype(passes)::value, D = decltype(width)::value;
-    using Scalar = OutputsBlock<kPasses, D>;
-    using Wide = OutputsBlock<kPasses, 128>;
-    using Channel = ChannelOutputsBlock<kPasses, D>;
-    launch_states<kPasses, D>(r, t);
-    if (t.channel()) launch_shared("ssm::matrix_state", r, t.blocks(), Channel::kBytes, Channel{t});
-    else if (t.a.K > 64) launch_shared("ssm::matrix_state", r, t.blocks(), Wide::kBytes, Wide{t});
-    else launch_shared("ssm::matrix_state", r, t.blocks(), Scalar::kBytes, Scalar{t});
+  if (t.channel())
+    return with_tiles<128>(t.a.K, [&](auto passes, auto width) {
+      using Channel = ChannelOutputsBlock<decltype(passes)::value, decltype(width)::value>;
+      launch_channel_states<decltype(passes)::value, decltype(width)::value>(r, t);
+      launch_shared("ssm::matrix_state", r, t.blocks(), Channel::kBytes, Channel{t});
+    });
+  with_tiles<256>(t.a.K, [&](auto passes, auto width) {
+    using Scalar = OutputsBlock<decltype(passes)::value, decltype(width)::value>;
+    launch_states<decltype(passes)::value>(r, t);
+    launch_shared("ssm::matrix_state", r, t.blocks(), Scalar::kBytes, Scalar{t});
   });
 }
 
-inline void tiled_backward(const Run& r, const Chunked& t, const Gradients& o) {
-  with_tiles(t.a.K, [&](auto passes, auto width) {
+inline void tiled_backward(const Run& r, Chunked t, const Gradients& o) {
+  if (t.channel())
+    return with_tiles<128>(t.a.K, [&](auto passes, auto width) {
+      using Channel = ChannelGradientsBlock<decltype(passes)::value, decltype(width)::value>;
+      launch_channel_states<decltype(passes)::value, decltype(width)::value>(r, t);
+      launch_shared("ssm::matrix_state_back", r, t.blocks(), Channel::kBytes, Channel{t, o});
+    });
+  for (const Real* to : {o.dq.p, o.dk.p, o.dv.p}) t.even = t.even && reinterpret_cast<std::uintptr_t>(to) % 8 == 0;
+  with_tiles<kGradientKeys>(t.a.K, [&](auto passes, auto width) {
     constexpr int kPasses = decltype(passes)::value, D = decltype(width)::value;
-    using Scalar = GradientsBlock<kPasses, D>;
-    using Channel = ChannelGradientsBlock<kPasses, D>;
-    launch_states<kPasses, D>(r, t);
-    if (t.channel()) launch_shared("ssm::matrix_state_back", r, t.blocks(), Channel::kBytes, Channel{t, o});
-    else launch_shared("ssm::matrix_state_back", r, t.blocks(), Scalar::kBytes, Scalar{t, o});
+    launch_states<kPasses>(r, t);
+    const auto gradients = [&](const auto& block) {
+      launch_shared("ssm::matrix_state_back", r, t.blocks() * t.k_tiles(D), block.kBytes, block);
+    };
+    if (t.v_tiles() > 1) gradients(GradientsBlock<kPasses, (D > 64 ? D : 64), true>{t, o});
+    else gradients(GradientsBlock<kPasses, D, false>{t, o});
   });
 }
 
