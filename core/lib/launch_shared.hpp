@@ -2,6 +2,7 @@
 //
 //   launch_shared("ssm::name", r, blocks, bytes, functor);
 //   functor: kThreads, kBlocks (wanted at once on a multiprocessor); operator()(Index block, int thread, Real* memory) const on the device
+//   launch_together (CUDA): all blocks are on the device at once, so that they may wait for each other; more than fit are refused
 #pragma once
 #include "lib/gpu.hpp"
 
@@ -21,16 +22,45 @@ __global__ void __launch_bounds__(F::kThreads, F::kBlocks) shared_kernel(const F
 }
 
 template <class F>
-void launch_shared(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
+auto kernel_with(const char* label, std::size_t bytes) {
   fits<F>();
-  if (blocks == 0) return;
   const auto kernel = &shared_kernel<F>;
   gpu_check(SSM_GPU(FuncSetAttribute)(reinterpret_cast<const void*>(kernel), SSM_GPU(FuncAttributeMaxDynamicSharedMemorySize),
                                       static_cast<int>(bytes)),
             label);
+  return kernel;
+}
+
+template <class F>
+void launch_shared(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
+  if (blocks == 0) return;
+  const auto kernel = kernel_with<F>(label, bytes);
   kernel<<<static_cast<unsigned>(blocks), F::kThreads, bytes, gpu_stream(r.exec)>>>(f);
   gpu_check(SSM_GPU(GetLastError)(), label);
 }
+
+#if defined(KOKKOS_ENABLE_CUDA)
+template <class F>
+void launch_together(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
+  const auto kernel = kernel_with<F>(label, bytes);
+  cudaLaunchAttribute together{};
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = 1;
+  cudaLaunchConfig_t how{};
+  how.gridDim = dim3(static_cast<unsigned>(blocks)), how.blockDim = dim3(F::kThreads);
+  how.dynamicSmemBytes = bytes, how.stream = gpu_stream(r.exec);
+  how.attrs = &together, how.numAttrs = 1;
+  gpu_check(cudaLaunchKernelEx(&how, kernel, f), label);
+}
+
+// Multiprocessors of the device in use.
+inline int gpu_processors() {
+  int device = 0, count = 0;
+  gpu_check(cudaGetDevice(&device), "cudaGetDevice");
+  gpu_check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  return count;
+}
+#endif
 
 }  // namespace ssm
 #endif

@@ -14,6 +14,7 @@
 #include "ops.hpp"
 #include "ops/rnn.hpp"
 #include "ops/rnn_gpu_back.hpp"
+#include "ops/rnn_gpu_wide_back.hpp"
 #include "ops/rnn_kernels.hpp"
 
 namespace ssm {
@@ -25,7 +26,7 @@ struct Rnn final : Op {
   Tensor x, y, starts, slots, c;
   Index B, T, I, H;
   Param W, U, bias_x, bias_h, h0, c0;
-  Scratch turned, da, dcarry, dh0, sums, parts, from_state, zeros;
+  Scratch turned, letters, da, dcarry, dh0, sums, parts, from_state, zeros;
   State h, cell, started;
 
   Rnn(Net& net, Tensor x_, const RnnOptions& o, Index hidden, const std::string& layer, Tensor starts_)
@@ -48,7 +49,10 @@ struct Rnn final : Op {
       started = state(1);
     }
     if (n.mode == Mode::stream) from_state = scratch(B * G * H);
-    else if (!held()) turned = scratch(G * H * H);
+    else if (!held() && !wide()) turned = scratch(G * H * H);
+#if defined(SSM_RNN_WIDE)
+    else if (wide()) letters = scratch(n.mode == Mode::train ? plan().backward_letters() : plan().forward_letters());
+#endif
     if (n.mode != Mode::train) return;
     da = scratch(B * T * kSlots * H);
     dcarry = scratch(B * H);
@@ -69,10 +73,22 @@ struct Rnn final : Op {
 #endif
   }
 
+  // Whether rnn_gpu_wide.hpp takes the walks: the processors of the GPU hold U together.
+  bool wide() const {
+#if defined(SSM_RNN_WIDE)
+    return H > kMostHeld && H <= kMostWide && !cut() && plan().blocks > 0;
+#else
+    return false;
+#endif
+  }
+#if defined(SSM_RNN_WIDE)
+  WidePlan plan() const { return wide_plan(B, H, gpu_processors()); }
+#endif
+
   std::string slow_because() const override {
 #if defined(SSM_RNN_HELD)
     if (cut()) return kSeveralSequences;
-    if (!held()) return std::to_string(H) + " units are more than the " + std::to_string(kMostHeld) + " whose weights one processor holds";
+    if (!held() && !wide()) return std::to_string(H) + " units are more than those whose weights the processors of the GPU hold";
 #endif
     return {};
   }
@@ -81,7 +97,7 @@ struct Rnn final : Op {
     Sequences s{};
     s.slots = v(slots), s.y = v(y), s.carry = Cell::kOwnCarry ? v(c) : v(y);
     s.h0 = h0.id < 0 ? nullptr : v(h0), s.c0 = c0.id < 0 ? nullptr : v(c0);
-    s.U = v(U), s.turned = held() ? nullptr : v(turned), s.bias = v(bias_h);
+    s.U = v(U), s.turned = held() || wide() ? nullptr : v(turned), s.bias = v(bias_h);
     s.T = T, s.H = H;
     if (cut()) s.starts = v(starts), s.zeros = v(zeros);
     return s;
@@ -106,6 +122,9 @@ struct Rnn final : Op {
     from_input(r);
 #if defined(SSM_RNN_HELD)
     if (held()) return held_forward<Cell>(r, B, sequences());
+#endif
+#if defined(SSM_RNN_WIDE)
+    if (wide()) return wide_forward<Cell>(r, plan(), B, sequences(), v(letters));
 #endif
     const Index rows = G * H, channels = H;
     const Real* from = v(U);
@@ -154,6 +173,11 @@ struct Rnn final : Op {
     Real* at_start = learned ? v(dh0) : nullptr;
 #if defined(SSM_RNN_HELD)
     if (held()) held_backward<Cell>(r, B, sequences(), d(y), v(da), v(dcarry), at_start);
+    else
+#endif
+#if defined(SSM_RNN_WIDE)
+        if (wide())
+      wide_backward<Cell>(r, plan(), B, sequences(), d(y), v(da), v(dcarry), at_start, v(letters));
     else
 #endif
       walk("ssm::rnn_back", r, B, learned ? T + 1 : T, H, Backward<Cell>{sequences(), d(y), v(da), v(dcarry), at_start});

@@ -3,7 +3,8 @@
 // A step is one product of a vector with gates H x H weights, and nothing of step t + 1 can begin before step t ends: the latency of a step
 // binds. Its floor is gates H^2 / 128 cycles (H = 128: LSTM 512, GRU 384) beside two exchanges between lanes, the gates and one barrier.
 // 2 H threads keep gates H / 2 weights each: as many as the registers take, the rest in on-chip memory, which delivers them while the
-// registers' share is multiplied. Sums over H are cut over neighbouring lanes; their order is fixed. Backward is in rnn_gpu_back.hpp.
+// registers' share is multiplied. Sums over H are cut over neighbouring lanes; their order is fixed. Backward is in rnn_gpu_back.hpp,
+// more units in rnn_gpu_wide.hpp.
 #pragma once
 #include "lib/gpu_tile.hpp"
 #include "lib/warp.hpp"
