@@ -5,6 +5,7 @@
 
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/few_rows.hpp"
 #include "lib/gpu_blas.hpp"
 #include "lib/launch_shared.hpp"
 #include "lib/reduce.hpp"
@@ -111,6 +112,7 @@ bool sum_rows(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
 }  // namespace blas_gpu
 
 void gemm(const Run& r, const Gemm& g) {
+  if (gemm_of_few_rows(r, g)) return;
   const bool more = g.bias || g.onto;
   if (more && gpu_blas::whole(r, g)) return;
   if (more) blas_gpu::start(r, g);

@@ -2,11 +2,16 @@
 // part live and die on its own.
 //
 //   dx = sum_p dy_p W_p     dW_p += dy_p^T x
+#include <algorithm>
+
 #include "lib/blas.hpp"
+#include "lib/few_rows.hpp"
 #include "ops.hpp"
 
 namespace ssm {
 namespace linear_split_op {
+
+constexpr std::size_t kMostOfStep = 3;  // outputs; one of them may be cut further
 
 struct LinearSplit final : Op {
   Tensor x, y;  // y: the first part
@@ -39,6 +44,26 @@ struct LinearSplit final : Op {
       gemm(r, false, true, rows, size, in_size, 1, v(x), in_size, weight, in_size, 0, v(part), size);
       weight += size * in_size;
     }
+  }
+
+  // One position: all parts in one kernel, each with the op that follows.
+  bool together() const { return takes_few_rows(rows) && parts.size() <= kMostOfStep; }
+  bool leads(Tensor, Follows how) const override { return together() && how != Follows::pairs; }
+  bool scales(const ScaledRows& scaled_rows) const override { return together() && scaled_rows.weight.size == in_size; }
+  void step(const Run& r) override {
+    if (!together()) return forward(r);
+    FewRows p;
+    p.rows = rows, p.K = in_size, p.x = v(x), p.ldx = in_size, p.W = v(W), p.ldw = in_size, p.fixed = true;
+    for (const Tensor& part : parts) {
+      Finish of_part[kMostFinishes];
+      const int count = ends(part, of_part);
+      if (p.parts + count > kMostParts) throw std::logic_error("linear_split: too many outputs end one step");
+      std::copy_n(of_part, count, p.part + p.parts);
+      p.parts += count;
+    }
+    if (const ScaledRows* scaled_x = rows_of(x))
+      p.x = v(scaled_x->x), p.weight = v(scaled_x->weight), p.eps = static_cast<Real>(scaled_x->eps);
+    few_rows(r, &p);
   }
 
   void backward(const Run& r) override {
