@@ -228,7 +228,9 @@ TEST_F(FewRowsOf, PairsOfAGluAndOfModes) {
           expected[at(row * s.N + P + c)] = v[1] + re * b + im * a;
         }
       expect(p, y, expected, modes ? "modes" : "glu");
-      if (modes) EXPECT_LT(relative_error(state.read(), expected), kTolerance);
+      if (modes) {
+        EXPECT_LT(relative_error(state.read(), expected), kTolerance);
+      }
     }
 }
 
@@ -253,7 +255,9 @@ TEST_F(FewRowsOf, TwoProductsAtOnce) {
 void streams_as_it_runs_whole(const std::string& name, const VariantKnobs& knobs) {
   const Everywhere on;
   for (const auto& [B, T, D] : {std::array<Index, 3>{1, 6, 64}, {1, 5, 36}, {3, 5, 68}, {20, 4, 64}, {64, 3, 48}, {70, 2, 32}}) {
-    const CheckReport r = self_check(name, knobs, test_device().exec(), B, T, D);
+    VariantKnobs fitting = knobs;
+    if (name == "mamba2" && 2 * D % 64) fitting[name].emplace("headdim", "4");  // whole heads must fill the channels
+    const CheckReport r = self_check(name, fitting, test_device().exec(), B, T, D);
     EXPECT_TRUE(r.passed && r.streamed) << B << ' ' << T << ' ' << D << ": " << r.text;
   }
 }
@@ -267,7 +271,7 @@ const AtStart registered([] {
                                                            {"mamba", "d_state", "5"},      {"mamba", "dt_rank", "70"},
                                                            {"mamba", "A_init", "complex"}, {"mamba", "d_conv", "6"},
                                                            {"mamba2", "norm", "none"},     {"mamba2", "norm", "before_gate"},
-                                                           {"mamba2", "headdim", "10"},    {"mamba2", "projections", "sequential"},
+                                                           {"mamba2", "headdim", "2"},     {"mamba2", "projections", "sequential"},
                                                            {"gla", "gate", "false"},       {"gla", "gate_kind", "vector"},
                                                            {"deltanet", "gate", "true"},   {"lru", "activation", "half_glu2"},
                                                            {"s4d", "glu", "false"},        {"s5", "activation", "gelu"}};
