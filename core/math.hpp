@@ -172,6 +172,12 @@ SSM_FN Gauss<float> gauss(float x) {
   const float tail = e * (p * t), far = x < 0 ? tail : 1.0f - tail;
   return {x2 < 1.0f ? 0.5f + x * s : far, 0.39894228f * e};
 }
+// x (1 + tanh(s)) / 2 = x sigmoid(2 s),  s = sqrt(2/pi) (x + 0.044715 x^3)
+template <class R>
+SSM_FN R gelu_tanh(R x) {
+  return x * sigmoid(R(2 * 0.79788456080286535588) * x * (1 + R(0.044715) * x * x));
+}
+
 SSM_FN double fast_erf(double x) { return ::erf(x); }
 SSM_FN float fast_erf(float x) { return 2.0f * gauss(1.41421356f * x).cdf - 1.0f; }
 

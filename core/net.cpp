@@ -287,6 +287,7 @@ Index Net::pack(std::vector<Slot*> slots) {
 void Net::plan() {
   if (planned_) return;
   plan_lifetimes();
+  join_steps();
   std::vector<Slot*> values, grads;
   for (Slot& s : values_) values.push_back(&s);
   for (Slot& s : grads_) grads.push_back(&s);
@@ -320,7 +321,8 @@ void Net::backward(const Run& r) {
     else ops_[at(stop.op)]->backward(r);
 }
 void Net::step(const Run& r) {
-  for (const auto& op : ops_) op->step(r);
+  for (const auto& op : ops_)
+    if (runs_with_[at(op->index)] == op->index) op->step(r);
 }
 void Net::advance(const Run& r) {
   for (const auto& op : ops_) op->advance(r);

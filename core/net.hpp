@@ -16,6 +16,7 @@
 namespace ssm {
 
 class Net;
+struct Finish;
 
 // Declared work of one op over the whole net: floating-point operations, transcendental calls, bytes that must move.
 struct Work {
@@ -42,6 +43,24 @@ struct Op {
   // Takes x, of the shape of its output, as one more input and adds it to that output; false: this op does not. For Net::add_within, after
   // the constructor.
   virtual bool adds(Tensor) { return false; }
+  // --- steps of a stream that one kernel of a GPU computes (Net::join_steps) ---
+  // How step() looks at its input h where nothing but h's entries decides when it can run: one at a time, in pairs of the two halves of a row,
+  // or one at a time into several outputs.
+  enum class Follows { no, entries, pairs, parts };
+  virtual Follows follows(Tensor) const { return Follows::no; }
+  virtual int finish(Tensor, Finish*) const;  // what there is to do, up to kMostFinishes of blocks of columns; returns how many
+  static constexpr int kMostFinishes = 3;
+  virtual bool leads(Tensor, Follows) const { return false; }  // step() can end so what it makes of this output
+  // Rows of an output that are those of an input, each scaled by one number and every column by a weight: as what makes them, and as what reads
+  // them and can do it itself.
+  struct ScaledRows {
+    Tensor x;
+    Param weight;
+    double eps = 0;  // of 1 / sqrt(mean x^2 + eps)
+  };
+  virtual const ScaledRows* scaled() const { return nullptr; }
+  virtual bool scales(const ScaledRows&) const { return false; }
+
   virtual Cost cost() const = 0;
   // Why this op runs plain kernels where the device has faster ones for other sizes; empty: it does not.
   virtual std::string slow_because() const { return {}; }
@@ -71,7 +90,11 @@ struct Op {
   Real* v(Param p) const;
   Real* d(Param p) const;  // add (+=) to it
   Real* v(Scratch s) const;
-  Real* v(State s) const;  // (B, size)
+  Real* v(State s) const;                                                    // (B, size)
+  static Index columns(Tensor y) { return y.rank == 3 ? y.D() : y.last(); }  // of one position
+  // How step() writes its output y (rows, columns): what the op that follows does, or as it is. Returns how many blocks of columns.
+  int ends(Tensor y, Finish* to) const;
+  const ScaledRows* rows_of(Tensor x) const;  // x is to be read so; null: as it is
 
   int index = -1;  // place in the list, from push() on
   Index scratch_used = 0;
@@ -186,6 +209,8 @@ class Net {
   void plan_way_back();
   std::vector<bool> ops_to_repeat(std::size_t first, std::size_t last) const;
   void plan_lifetimes();
+  void join_steps();
+  bool joins(int op, Tensor h, Op::Follows how) const;
   void share_gradients();
   bool sets_alone(const Pass& pass) const;
   bool ends_before(const Pass& branch, const Pass& stream) const;
@@ -203,6 +228,8 @@ class Net {
   std::vector<int> segment_;  // of an op: the ops it is recomputed with, by the index of their first; -1: kept
   std::vector<Stop> way_back_;
   std::vector<int> again_tick_, backward_tick_;  // by op; op i runs forward on tick i
+  std::vector<int> runs_with_;                   // by op of a stream: the op whose step is its own, too; most often itself
+  std::vector<int> follower_, scaler_;           // by tensor: the op that ends its producer's step, or that is left to its reader; -1: none
   Index scratch_size_ = 0, state_size_ = 0, state_total_ = 0;
   Bytes bytes_;
   bool planned_ = false;

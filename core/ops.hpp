@@ -86,8 +86,10 @@ Tensor attention(Net& n, Tensor qkv, const AttentionOptions& options);
 
 // The recurrence of S6: delta = softplus(raw + bias), h_t = exp(delta A) h_{t-1} + delta u B_t, y_t = h_t . C_t + D u_t, A = -exp(A_log).
 struct SelectiveScanInputs {
-  Tensor u;     // (B,T,E)
-  Tensor raw;   // (B,T,E); absent (id -1): delta = softplus(bias), the same at all t
+  Tensor u;    // (B,T,E)
+  Tensor raw;  // (B,T,E); absent (id -1): delta = softplus(bias), the same at all t
+  Tensor low;  // (B,1,R), of a stream: raw = low to_raw^T, to_raw (E,R)
+  Param to_raw;
   Tensor B, C;  // (B,T,N), shared by all channels; absent: parameters "B", "C" (E,N)
   Tensor z;     // (B,T,E): the output is y silu(z); absent: y
 };

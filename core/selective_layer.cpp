@@ -44,11 +44,16 @@ Tensor selective_layer(Net& n, Tensor u, Tensor z, const SelectiveOptions& o, Te
     const auto parts = linear_split(n, u, sizes, "x_proj");
     auto part = parts.begin();
     if (o.delta) {
-      LinearOptions to_step;
-      to_step.bias = false;
       const double bound = o.dt_scale / std::sqrt(static_cast<double>(o.rank));
-      to_step.weight = init::uniform(-bound, bound);
-      in.raw = linear(n, *part++, u.last(), "dt_proj", to_step);
+      const Init weight = init::uniform(-bound, bound);
+      if (n.mode == Mode::stream && gaps.id < 0 && !o.complex) {  // the scan makes it itself
+        in.low = *part++, in.to_raw = n.param("dt_proj.weight", {u.last(), o.rank}, weight);
+      } else {
+        LinearOptions to_step;
+        to_step.bias = false;
+        to_step.weight = weight;
+        in.raw = linear(n, *part++, u.last(), "dt_proj", to_step);
+      }
     }
     if (o.B) in.B = *part++;
     if (o.C) in.C = *part++;

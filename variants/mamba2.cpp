@@ -11,6 +11,7 @@
 
 #include "error.hpp"
 #include "ops/skip_channels.hpp"
+#include "ops/starts.hpp"
 #include "plain_heads.hpp"
 #include "starts.hpp"
 
@@ -56,15 +57,13 @@ struct Mamba2 final : Variant, KeepsApart {
     const bool parallel = projections == "parallel";
     const std::vector<Index> sizes = parallel ? std::vector<Index>{E, E + 2 * states, H} : std::vector<Index>{E, E};
     const auto parts = linear_split(n, n.as(h, Order::BTD), sizes, "in_proj");
-    const Tensor mixed = causal_conv(n, parts[1], d_conv, "conv1d", "silu", starts);
     MatrixStateInputs in;
     Tensor dt;
     if (parallel) {
-      in.v = slice(n, mixed, 0, E);
-      in.k = slice(n, mixed, E, states);
-      in.q = slice(n, mixed, E + states, states);
-      dt = parts[2];
+      const auto mixed = causal_conv_split(n, parts[1], d_conv, "conv1d", "silu", {E, states, states}, starts);
+      in.v = mixed[0], in.k = mixed[1], in.q = mixed[2], dt = parts[2];
     } else {
+      const Tensor mixed = causal_conv(n, parts[1], d_conv, "conv1d", "silu", starts);
       const auto low = linear_split(n, mixed, {states, states, H}, "x_proj");
       in.v = mixed, in.k = low[0], in.q = low[1], dt = low[2];
     }

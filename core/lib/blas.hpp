@@ -28,6 +28,7 @@ struct Gemm {
   const Real* bias = nullptr;
   bool bias_per_row = false;
   const Real* onto = nullptr;
+  bool fixed = false;  // B is a parameter in a stream, which no step writes: a GPU's kernel may read it before the one before has ended
 };
 void gemm(const Run& r, const Gemm& g);
 

@@ -5,6 +5,7 @@
 
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/few_rows.hpp"
 #include "lib/gpu_blas.hpp"
 #include "lib/launch_shared.hpp"
 #include "lib/reduce.hpp"
@@ -142,6 +143,7 @@ Gemm along_the_sum(const Run& r, const Gemm& g) {
 }  // namespace blas_gpu
 
 void gemm(const Run& r, const Gemm& asked) {
+  if (gemm_of_few_rows(r, asked)) return;
   const Gemm g = blas_gpu::along_the_sum(r, asked);
   const bool more = g.bias || g.onto;
   if (more && gpu_blas::whole(r, g)) return;

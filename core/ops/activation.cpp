@@ -1,6 +1,7 @@
 // activation.cpp - y = f(x) entry by entry, on tensors of any order. Saves x.
 #include "error.hpp"
 #include "launch.hpp"
+#include "lib/finish.hpp"
 #include "lib/into.hpp"
 #include "math.hpp"
 #include "ops.hpp"
@@ -8,6 +9,7 @@
 namespace ssm::activation_op {
 
 struct Gelu {
+  static constexpr Finish::Kind finish = Finish::Kind::gelu;
   static constexpr const char* name = "gelu";
   static constexpr double flops = 20, exps = 1;
   static SSM_FN Real f(Real x) { return x * gauss(x).cdf; }
@@ -17,12 +19,12 @@ struct Gelu {
   }
 };
 
-// x (1 + tanh(s)) / 2 = x sigmoid(2 s),  s = sqrt(2/pi) (x + 0.044715 x^3)
 struct GeluTanh {
+  static constexpr Finish::Kind finish = Finish::Kind::gelu_tanh;
   static constexpr const char* name = "gelu_tanh";
   static constexpr double flops = 10, exps = 1;
   static constexpr Real k = Real(2 * 0.79788456080286535588), cubic = Real(0.044715);
-  static SSM_FN Real f(Real x) { return x * sigmoid(k * x * (1 + cubic * x * x)); }
+  static SSM_FN Real f(Real x) { return gelu_tanh(x); }
   static SSM_FN Real slope(Real x) {
     const Real s = sigmoid(k * x * (1 + cubic * x * x));
     return s + x * s * (1 - s) * k * (1 + 3 * cubic * x * x);
@@ -30,6 +32,7 @@ struct GeluTanh {
 };
 
 struct Silu {
+  static constexpr Finish::Kind finish = Finish::Kind::silu;
   static constexpr const char* name = "silu";
   static constexpr double flops = 5, exps = 1;
   static SSM_FN Real f(Real x) { return silu(x); }
@@ -82,6 +85,12 @@ struct Elu1 {
   static SSM_FN Real slope(Real x) { return fast_exp(x < 0 ? x : Real(0)); }
 };
 
+// Kinds that a kernel of a stream's step can end with say so by a Kind::finish.
+template <class Kind>
+concept Finishes = requires(Finish::Kind kind) {
+  kind = Kind::finish;
+};
+
 template <class Kind>
 struct Activation final : Op {
   Tensor x, y;
@@ -92,6 +101,13 @@ struct Activation final : Op {
     const Real* X = v(x);
     each_into(
         "ssm::activation", r, x.size(), v(y), KOKKOS_LAMBDA(const Index i) { return Kind::f(X[i]); });
+  }
+  Follows follows(Tensor) const override { return Finishes<Kind> ? Follows::entries : Follows::no; }
+  int finish(Tensor, Finish* to) const override {
+    *to = Finish{};
+    if constexpr (Finishes<Kind>) to->kind = Kind::finish;
+    to->y = v(y), to->ld = to->count = columns(y);
+    return 1;
   }
   void backward(const Run& r) override {
     const Real *X = v(x), *dY = d(y);

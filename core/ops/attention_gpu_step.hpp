@@ -41,7 +41,7 @@ struct StepRuns {
     const Real *own = ring.cache + b * ring.size, *values = own + ring.capacity * ring.KV * ring.dh;
     const Index seen = static_cast<Index>(own[ring.size - 1]), count = seen + 1 < ring.capacity ? seen + 1 : ring.capacity;
     const Index length = (count + ring.runs - 1) / ring.runs, begin = run * length, end = begin + length < count ? begin + length : count;
-    const Index group = head / (ring.H / ring.KV);
+    const Index group = head / (ring.H / ring.KV), newest = seen % ring.capacity;  // ages are below the capacity
     const Real slope = ring.alibi ? alibi_slope(head, ring.H) : Real(0);
     Real q[kOwn], sum[kOwn], m = kHidden, l = 0;
     SSM_UNROLL
@@ -54,7 +54,8 @@ struct StepRuns {
       Real key[kAtOnce][kOwn], value[kAtOnce][kOwn], s[kAtOnce];
       SSM_UNROLL
       for (int j = 0; j < kAtOnce; ++j) {
-        const Index at = age + j < end ? age + j : end - 1, place = (((seen - at) % ring.capacity) * ring.KV + group) * dh;
+        const Index at = age + j < end ? age + j : end - 1, slot = newest - at + (at > newest ? ring.capacity : 0),
+                    place = (slot * ring.KV + group) * dh;
         SSM_UNROLL
         for (int k = 0; k < kOwn; ++k) {
           const int c = lane + kWarp * k;

@@ -7,6 +7,7 @@
 // the window of 2 to 4 taps in registers.
 #include "error.hpp"
 #include "lib/blas.hpp"
+#include "lib/finish.hpp"
 #include "ops/causal_conv_gpu.hpp"
 #include "ops/causal_conv_kernels.hpp"
 
@@ -15,6 +16,7 @@ namespace causal_conv_op {
 
 struct CausalConv final : Op {
   Tensor x, y, starts;
+  std::vector<Tensor> outputs;  // y, or blocks of its channels
   int w;
   bool silu;
   Index run, runs;
@@ -22,13 +24,20 @@ struct CausalConv final : Op {
   Scratch parts;
   State past;
 
-  CausalConv(Net& net, Tensor x_, int width, const std::string& name, const std::string& act, Tensor starts_ = {})
+  CausalConv(Net& net, Tensor x_, int width, const std::string& name, const std::string& act, Tensor starts_ = {},
+             const std::vector<Index>& sizes = {})
       : Op(net), x(x_), starts(starts_), w(width), silu(act == "silu") {
     if (starts.id >= 0) in(starts, save);
     if (width < 1 || width > kMaxWidth) throw BadInput("a causal convolution has 1 to 16 taps, not " + std::to_string(width));
     if (!silu && act != "id") throw BadInput("unknown activation '" + act + "' of a causal convolution; allowed are silu, id");
     in(x, save);
-    y = out(x, drop);
+    if (!sizes.empty() && n.mode != Mode::stream) throw std::logic_error("only a stream's convolution has several outputs");
+    for (const Index size : sizes.empty() ? std::vector<Index>{x.D()} : sizes) {
+      Tensor part = x;
+      part.n[2] = size;
+      outputs.push_back(out(part, drop));
+    }
+    y = outputs.front();
     W = param(name + ".weight", {x.D(), 1, w}, init::torch_linear(w));
     b = param(name + ".bias", {x.D()}, init::torch_linear(w));
     const Index chunks = (x.T() + kRun - 1) / kRun, wanted = (256 + x.B() - 1) / x.B();  // about 256 partial sums of the weights
@@ -67,7 +76,24 @@ struct CausalConv final : Op {
   void step(const Run& r) override {
     Arguments a = arguments();
     a.state = v(past);
-    launch_lanes("ssm::causal_conv_step", r, x.B(), x.D(), Step{a});
+    Parts to{};
+    for (std::size_t k = 0; k < outputs.size(); ++k) to.y[k] = v(outputs[k]), to.width[k] = outputs[k].D();
+    launch_lanes("ssm::causal_conv_step", r, x.B(), x.D(), Step{a, to});
+  }
+  Follows follows(Tensor) const override {
+    return cut() || w > Finish::kTaps ? Follows::no : outputs.size() > 1 ? Follows::parts : Follows::entries;
+  }
+  int finish(Tensor, Finish* to) const override {
+    Index first = 0;
+    for (const Tensor& part : outputs) {
+      Finish& f = *to++ = {};
+      f.kind = Finish::Kind::conv;
+      f.y = v(part), f.ld = f.count = part.D();
+      f.taps = v(W) + first * w, f.at = v(b) + first, f.w = w, f.silu = silu;
+      f.state = v(past) + first, f.wide = x.D();
+      first += part.D();
+    }
+    return static_cast<int>(outputs.size());
   }
   Cost cost() const override {
     const double numbers = static_cast<double>(x.size()), e = silu ? numbers : 0;
@@ -83,6 +109,17 @@ Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const s
 }
 Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act, Tensor starts) {
   return n.add<causal_conv_op::CausalConv>(n.as(x, Order::BTD), width, name, act, starts);
+}
+
+std::vector<Tensor> causal_conv_split(Net& n, Tensor x, int width, const std::string& name, const std::string& act,
+                                      const std::vector<Index>& sizes, Tensor starts) {
+  if (n.mode == Mode::stream)
+    return n.push(std::make_unique<causal_conv_op::CausalConv>(n, n.as(x, Order::BTD), width, name, act, starts, sizes))->outputs;
+  const Tensor y = causal_conv(n, x, width, name, act, starts);
+  std::vector<Tensor> parts;
+  Index first = 0;
+  for (const Index size : sizes) parts.push_back(slice(n, y, first, size)), first += size;
+  return parts;
 }
 
 }  // namespace ssm

@@ -131,9 +131,20 @@ struct Backward {
   }
 };
 
-// One position; state (B, w-1, D) holds the inputs before it, oldest first.
+// One position; state (B, w-1, D) holds the inputs before it, oldest first. Outputs are blocks of channels.
+constexpr int kMostParts = 3;
+struct Parts {
+  Real* y[kMostParts];
+  Index width[kMostParts];
+  SSM_FN Real& at(Index b, Index c) const {
+    int p = 0;
+    while (c >= width[p]) c -= width[p++];
+    return y[p][b * width[p] + c];
+  }
+};
 struct Step {
   Arguments a;
+  Parts to;
 
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index c) const {
@@ -147,7 +158,7 @@ struct Step {
         pre[l] += window.tap[k * W + l] * past[k * a.D + l];
         past[k * a.D + l] = k + 1 < a.w - 1 ? past[(k + 1) * a.D + l] : now[l];
       }
-    for (int l = 0; l < W; ++l) a.y[b * a.D + c + l] = a.silu ? silu(pre[l]) : pre[l];
+    for (int l = 0; l < W; ++l) to.at(b, c + l) = a.silu ? silu(pre[l]) : pre[l];
   }
 };
 

@@ -5,6 +5,7 @@
 // With two kernels a second pass runs from the end and reads its state one sample late (variants.md 1.4). No state is stored: backward
 // reruns the recurrence from check points. A is kept as a sum of two numbers: one alone would lose 1e-5 over the memory of a slow mode.
 #include "launch.hpp"
+#include "ops/diag_scan_gpu_step.hpp"
 #include "ops/ssm.hpp"
 #include "ops/starts.hpp"
 
@@ -339,9 +340,20 @@ struct DiagScan final : Op {
           dD[h] += sum;
         });
   }
+#if defined(SSM_GPU)
+  bool leads(Tensor, Follows how) const override { return how == Follows::entries; }
+  template <int kRows>
+  void step_on_gpu(const Run& r) {
+    StepOnGpu<kRows> step{v(u), v(modes), v(D), v(carried), u.B(), p.H, p.M, {}};
+    ends(y, &step.to);
+    step.run(r);
+  }
+  void step(const Run& r) override { u.B() < 16 ? step_on_gpu<1>(r) : step_on_gpu<4>(r); }
+#else
   void step(const Run& r) override {
     launch_lanes("ssm::diag_scan_step", r, u.B(), p.H, Step{v(u), v(modes), v(D), v(y), v(carried), p.H, p.M});
   }
+#endif
   Cost cost() const override {
     const double size = static_cast<double>(u.size()), modes_ = static_cast<double>(p.M) * kernels, real = sizeof(Real);
     const double exps = 4 * static_cast<double>(p.H * p.M);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "launch.hpp"
+#include "lib/finish.hpp"
 #include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "math.hpp"
@@ -82,6 +83,14 @@ struct Decay final : Op {
           G[row * H + h] = -fast_exp(A[h]) * step;
           if (D) D[row * H + h] = step;
         });
+  }
+  Follows follows(Tensor) const override { return Follows::entries; }
+  int finish(Tensor, Finish* to) const override {
+    *to = Finish{};
+    to->kind = Finish::Kind::decay;
+    to->y = v(gate), to->y2 = delta.id < 0 ? nullptr : v(delta), to->ld = to->count = raw.last();
+    to->at = v(dt_bias), to->rate = v(A_log), to->low = limits.low, to->high = limits.high;
+    return 1;
   }
   void backward(const Run& r) override {
     const Real *X = v(raw), *A = v(A_log), *bias = v(dt_bias), *dG = d(gate), *dD = delta.id < 0 ? nullptr : d(delta);

@@ -1,5 +1,6 @@
 // glu.cpp - gates: a * sigmoid(b) on the halves of one tensor, y * silu(z) and y * sigmoid(z) of two. Each can add a tensor to what it makes.
 #include "launch.hpp"
+#include "lib/finish.hpp"
 #include "lib/into.hpp"
 #include "math.hpp"
 #include "ops.hpp"
@@ -43,6 +44,13 @@ struct Glu final : Op {
           return a[c] * sigmoid(b[c]);
         });
   }
+  Follows follows(Tensor) const override { return added.id < 0 && x.order == Order::BTD ? Follows::pairs : Follows::no; }
+  int finish(Tensor, Finish* to) const override {
+    *to = Finish{};
+    to->kind = Finish::Kind::glu;
+    to->y = v(y), to->ld = half, to->count = 2 * half;
+    return 1;
+  }
   void backward(const Run& r) override {
     const Real *X = v(x), *dY = d(y);
     const Grad da = g(x), db{da.p + half, da.add};
@@ -63,6 +71,7 @@ struct Glu final : Op {
 
 // What a gate multiplies by, and its derivative.
 struct Silu {
+  static constexpr bool kSilu = true;
   static constexpr const char *name = "silu_gate", *forward = "ssm::silu_gate", *adding = "ssm::silu_gate_add",
                               *backward = "ssm::silu_gate_backward";
   static constexpr double flops = 5, flops_back = 12;
@@ -72,6 +81,7 @@ struct Silu {
   }
 };
 struct Sigmoid {
+  static constexpr bool kSilu = false;
   static constexpr const char *name = "sigmoid_gate", *forward = "ssm::sigmoid_gate", *adding = "ssm::sigmoid_gate_add",
                               *backward = "ssm::sigmoid_gate_backward";
   static constexpr double flops = 4, flops_back = 8;
@@ -102,6 +112,15 @@ struct Gate final : Op {
     }
     each_into(
         Kind::forward, r, y.size(), v(y), KOKKOS_LAMBDA(const Index i) { return A[i] * Kind::both(Z[i]).one; });
+  }
+  Follows follows(Tensor) const override { return added.id < 0 ? Follows::entries : Follows::no; }
+  int finish(Tensor h, Finish* to) const override {
+    *to = Finish{};
+    to->kind = Finish::Kind::gate;
+    to->gates = h.id == z.id, to->by_silu = Kind::kSilu;
+    to->other = v(to->gates ? a : z);
+    to->y = v(y), to->ld = to->count = columns(y);
+    return 1;
   }
   void backward(const Run& r) override {
     const Real *A = v(a), *Z = v(z), *dY = d(y);

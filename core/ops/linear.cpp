@@ -3,6 +3,7 @@
 // Per sequence, with X (T,in) and Y (T,out) stored as they are or transposed:
 //   Y = X W^T + b     dX = dY W     dW += sum dY^T X     db += sum dY         (and Y += what residual_add() hands over)
 #include "lib/blas.hpp"
+#include "lib/few_rows.hpp"
 #include "ops.hpp"
 
 namespace ssm {
@@ -51,7 +52,8 @@ struct Linear final : Op {
            .batch = batch,
            .bias = b.id < 0 ? nullptr : v(b),
            .bias_per_row = ty,
-           .onto = added.id < 0 ? nullptr : v(added)};
+           .onto = added.id < 0 ? nullptr : v(added),
+           .fixed = n.mode == Mode::stream};
     if (ty) {  // Y^T = W X^T
       g.tb = !tx, g.M = out_size, g.N = T;
       g.A = v(W), g.lda = in_size;
@@ -62,6 +64,20 @@ struct Linear final : Op {
       g.B = v(W), g.ldb = in_size;
     }
     gemm(r, g);
+  }
+
+  // One position: with the op that follows and the norm before it.
+  bool leads(Tensor, Follows) const override { return added.id < 0 && takes_few_rows(T); }
+  bool scales(const ScaledRows& rows) const override { return takes_few_rows(T) && rows.weight.size == in_size; }
+  void step(const Run& r) override {
+    if (!takes_few_rows(T)) return forward(r);
+    FewRows p;
+    p.rows = T, p.K = in_size, p.x = v(x), p.ldx = in_size, p.W = v(W), p.ldw = in_size, p.fixed = true;
+    p.parts = ends(y, p.part);
+    p.part[0].bias = b.id < 0 ? nullptr : v(b);
+    p.part[0].onto = added.id < 0 ? nullptr : v(added);
+    if (const ScaledRows* rows = rows_of(x)) p.x = v(rows->x), p.weight = v(rows->weight), p.eps = static_cast<Real>(rows->eps);
+    few_rows(r, &p);
   }
 
   void backward(const Run& r) override {

@@ -4,21 +4,25 @@
 //   dx = sum_p dy_p W_p     dW_p += dy_p^T x
 //
 // Narrow parts are one product, that goes through scratch: x is read once, not once a part. Wide ones are products of their own.
+#include <algorithm>
+
 #include "lib/blas.hpp"
 #include "lib/each.hpp"
+#include "lib/few_rows.hpp"
 #include "ops.hpp"
 
 namespace ssm {
 namespace linear_split_op {
 
-constexpr Index kNarrow = 256;  // columns of all parts together that are worth one product and a copy
-constexpr int kMostParts = 4;
+constexpr std::size_t kMostOfStep = 3;  // outputs; one of them may be cut further
+constexpr Index kNarrow = 256;          // columns of all parts together that are worth one product and a copy
+constexpr int kMostJoined = 4;
 
 // Column c of all parts beside each other.
 template <class Number>
 struct Columns {
-  Number* at[kMostParts];
-  Index first[kMostParts + 1];
+  Number* at[kMostJoined];
+  Index first[kMostJoined + 1];
   SSM_FN Number& operator()(Index row, Index c) const {
     int p = 0;
     while (c >= first[p + 1]) ++p;
@@ -46,10 +50,10 @@ struct LinearSplit final : Op {
     }
     y = parts.at(0);
     W = param(name + ".weight", {total, in_size}, o.weight ? o.weight : init::torch_linear(in_size), o.group);
-    if (together()) joint = scratch(rows * total), sum = gemm_sum_scratch(total, in_size, rows, 1);
+    if (narrow()) joint = scratch(rows * total), sum = gemm_sum_scratch(total, in_size, rows, 1);
     if (n.mode == Mode::train) sums = scratch(sum);
   }
-  bool together() const { return parts.size() > 1 && parts.size() <= kMostParts && total <= kNarrow; }
+  bool narrow() const { return parts.size() > 1 && parts.size() <= kMostJoined && total <= kNarrow; }
   template <class Number, class Of>
   Columns<Number> columns(const Of& of) const {
     Columns<Number> c{};
@@ -60,7 +64,7 @@ struct LinearSplit final : Op {
 
   void forward(const Run& r) override {
     const Real* weight = v(W);
-    if (together()) {
+    if (narrow()) {
       const Real* from = v(joint);
       const auto to = columns<Real>([&](Tensor part) { return v(part); });
       const Index width = total;
@@ -74,6 +78,26 @@ struct LinearSplit final : Op {
       gemm(r, false, true, rows, size, in_size, 1, v(x), in_size, weight, in_size, 0, v(part), size);
       weight += size * in_size;
     }
+  }
+
+  // One position: all parts in one kernel, each with the op that follows.
+  bool together() const { return takes_few_rows(rows) && parts.size() <= kMostOfStep; }
+  bool leads(Tensor, Follows how) const override { return together() && how != Follows::pairs; }
+  bool scales(const ScaledRows& scaled_rows) const override { return together() && scaled_rows.weight.size == in_size; }
+  void step(const Run& r) override {
+    if (!together()) return forward(r);
+    FewRows p;
+    p.rows = rows, p.K = in_size, p.x = v(x), p.ldx = in_size, p.W = v(W), p.ldw = in_size, p.fixed = true;
+    for (const Tensor& part : parts) {
+      Finish of_part[kMostFinishes];
+      const int count = ends(part, of_part);
+      if (p.parts + count > kMostParts) throw std::logic_error("linear_split: too many outputs end one step");
+      std::copy_n(of_part, count, p.part + p.parts);
+      p.parts += count;
+    }
+    if (const ScaledRows* scaled_x = rows_of(x))
+      p.x = v(scaled_x->x), p.weight = v(scaled_x->weight), p.eps = static_cast<Real>(scaled_x->eps);
+    few_rows(r, &p);
   }
 
   void backward(const Run& r) override {
@@ -95,7 +119,7 @@ struct LinearSplit final : Op {
                       .ldc = in_size};
       gemm_sum(r, to_W, nullptr, v(sums));
     };
-    if (together()) {
+    if (narrow()) {
       Real* to = v(joint);
       const auto from = columns<const Real>([&](Tensor part) { return d(part); });
       const Index width = total;

@@ -10,6 +10,7 @@
 #include "lib/reduce.hpp"
 #include "ops.hpp"
 #include "ops/matrix_state_chunked.hpp"
+#include "ops/matrix_state_gpu_step.hpp"
 #include "ops/matrix_state_scan.hpp"
 #if defined(KOKKOS_ENABLE_CUDA)
 #include "ops/matrix_state_tiles.hpp"
@@ -305,8 +306,18 @@ struct MatrixState final : Op {
         });
   }
 
+#if defined(SSM_GPU)
+  bool leads(Tensor, Follows how) const override { return takes_step(shape) && how == Follows::entries; }
+#endif
   void step(const Run& r) override {
     const Arguments a = arguments();
+#if defined(SSM_GPU)
+    if (takes_step(a)) {
+      Finish to;
+      ends(y, &to);
+      return step_on_gpu(r, a, to, v(carried));
+    }
+#endif
     const Real* o = v(outputs);
     launch_lanes("ssm::matrix_state_step", r, a.B * a.heads, a.columns(), Step{a, v(carried), v(outputs)});
     each_row(

@@ -8,6 +8,7 @@
 // lambda is a sum of two numbers: one alone would lose 1e-5 over the memory of a slow mode.
 #include "launch.hpp"
 #include "lib/blas.hpp"
+#include "lib/few_rows.hpp"
 #include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "math.hpp"
@@ -301,7 +302,24 @@ struct MimoScan final : Op {
     outputs(r);
   }
 
+  // Two products: the first ends with the step of the modes, the second with what skips them.
+  bool joined() const { return n.mode == Mode::stream && !uneven() && takes_few_rows(rows); }
+  bool leads(Tensor, Follows how) const override { return joined() && how == Follows::entries; }
+  void joined_step(const Run& r) {
+    FewRows in;
+    in.rows = rows, in.K = H, in.x = v(u), in.ldx = H, in.W = v(m.B), in.ldw = H, in.parts = 1, in.fixed = true;
+    Finish& modes = in.part[0];
+    modes.kind = Finish::Kind::modes;
+    modes.y = v(x), modes.ld = modes.count = 2 * p, modes.taps = v(m.lambda), modes.state = v(carried);
+    few_rows(r, &in);
+    FewRows out;
+    out.rows = rows, out.K = S, out.x = v(x), out.ldx = S, out.W = v(m.C), out.ldw = S, out.fixed = true;
+    out.parts = ends(y, out.part);
+    out.part[0].skip = v(D), out.part[0].in = v(u);
+    few_rows(r, &out);
+  }
   void step(const Run& r) override {
+    if (joined()) return joined_step(r);
     Real *X = v(x), *state_ = v(carried);
     const Real* a = v(m.lambda);
     const Index P = p;

@@ -17,6 +17,7 @@ struct Norm final : Op {
   Tensor x, y, mean, scale;
   Param weight, bias;
   Scratch parts;
+  ScaledRows rows_;
 
   Norm(Net& net, Tensor x_, const std::string& local, bool centred_, double eps_)
       : Op(net), centred(centred_), eps(eps_), x(in(x_, save)), y(out(x_, drop)), scale(keep(shaped({x_.rows()}))) {
@@ -26,6 +27,7 @@ struct Norm final : Op {
       mean = keep(shaped({x.rows()}));
       bias = param(local + ".bias", {x.last()}, init::constant(0), no_decay());
     }
+    rows_ = {x, weight, eps};
     parts = scratch((centred ? 2 : 1) * sum_columns_scratch(x.rows(), x.last()));
   }
   const char* name() const override { return centred ? "layer_norm" : "rms_norm"; }
@@ -53,6 +55,7 @@ struct Norm final : Op {
           else row.each(D, [&](const Index c) { out_row[c] = in_row[c] * s * W[c]; });
         });
   }
+  const ScaledRows* scaled() const override { return centred ? nullptr : &rows_; }
   void backward(const Run& r) override {
     const Real *X = v(x), *W = v(weight), *dY = d(y), *M = centred ? v(mean) : nullptr, *S = v(scale);
     const Grad dX = g(x);

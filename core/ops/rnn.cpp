@@ -11,6 +11,8 @@
 
 #include "error.hpp"
 #include "lib/blas.hpp"
+#include "lib/chained.hpp"
+#include "lib/few_rows.hpp"
 #include "ops.hpp"
 #include "ops/rnn.hpp"
 #include "ops/rnn_gpu_back.hpp"
@@ -19,6 +21,29 @@
 
 namespace ssm {
 namespace rnn_op {
+
+#if defined(SSM_GPU)
+// The units of one position, from what both products left: from_x (B,4H), from_h (B,gates H), carry and h (B,H) of the state.
+template <class Cell>
+struct StepOnGpu {
+  static constexpr int kThreads = 64, kBlocks = 8;
+  const Real *from_x, *from_h;
+  Real *carry, *h, *y;
+  Index B, H;
+
+  __device__ void operator()(Index block, int thread, Real*) const {
+    const Index i = block * kThreads + thread, b = quotient(i, H), k = i - b * H;
+    wait_for_last();
+    if (b >= B) return;
+    Real x[kSlots], u[kSlots];
+    for (int g = 0; g < Cell::kGates; ++g) x[g] = from_x[(b * kSlots + g) * H + k], u[g] = from_h[(b * Cell::kGates + g) * H + k];
+    const Next next = Cell::next(x, u, carry[i]);
+    carry[i] = next.carry;
+    h[i] = next.h;
+    y[i] = next.h;
+  }
+};
+#endif
 
 template <class Cell>
 struct Rnn final : Op {
@@ -147,6 +172,21 @@ struct Rnn final : Op {
             for (Index k = 0; start_c && k < channels; ++k) carry[b * channels + k] = start_c[k];
             begun[b] = 1;
           });
+#if defined(SSM_GPU)
+    if (takes_few_rows(B)) {
+      FewRows both[2];
+      for (FewRows& p : both) p.rows = B, p.K = p.ldx = p.ldw = H, p.parts = 1, p.fixed = true;
+      both[0].K = both[0].ldx = both[0].ldw = I, both[0].x = v(x), both[0].W = v(W);
+      both[1].x = state_h, both[1].W = v(U);
+      Finish &in = both[0].part[0], &back = both[1].part[0];
+      in.count = back.count = G * H;
+      in.y = v(slots), in.ld = kSlots * H, in.bias = v(bias_x);
+      back.y = v(from_state), back.ld = G * H, back.bias = v(bias_h);
+      few_rows(r, both, 2);
+      const StepOnGpu<Cell> units{v(slots), v(from_state), carry, state_h, v(y), B, H};
+      return launch_chained("ssm::rnn_step", r, (B * H + StepOnGpu<Cell>::kThreads - 1) / StepOnGpu<Cell>::kThreads, 0, units);
+    }
+#endif
     from_input(r);
     Gemm recurrent{.tb = true, .M = B, .N = G * H, .K = H, .A = state_h, .lda = H, .B = v(U), .ldb = H, .C = v(from_state), .ldc = G * H};
     recurrent.bias = v(bias_h);

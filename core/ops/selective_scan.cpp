@@ -8,8 +8,10 @@
 //   du = D dy + delta lambda.B     ddelta = lambda.(B u + A r)     dA = lambda delta r     dB_t = lambda delta u     dC_t = dy h_t
 // dB and dC sum over channels: a fixed number of channel blocks, each with its own partial sums, then one ordered pass over the blocks.
 #include "launch.hpp"
+#include "lib/blas.hpp"
 #include "lib/each.hpp"
 #include "ops.hpp"
+#include "ops/selective_scan_gpu_step.hpp"
 #include "ops/selective_scan_kernels.hpp"
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
 #include "ops/selective_scan_gpu_back.hpp"
@@ -19,10 +21,10 @@ namespace ssm {
 namespace selective_scan_op {
 
 struct SelectiveScan final : Op {
-  Tensor u, starts, raw, B, C, z, boundary, y;
-  Param A_log, D, bias, B_const, C_const;
+  Tensor u, starts, raw, low, B, C, z, boundary, y;
+  Param A_log, D, bias, B_const, C_const, to_raw;
   State h;
-  Scratch work, dBC, partial;
+  Scratch work, dBC, partial, raw_of_low;
   Index rows, E, N;      // rows: sequences of u, the batch's or several of each
   Index blocks, pieces;  // blocks of channels with sums of their own; sequences, or their segments, with sums of their own
   bool cut = false;      // the GPU's kernels of selective_scan_gpu.hpp
@@ -32,6 +34,10 @@ struct SelectiveScan final : Op {
     if (starts.id >= 0) in(starts, save);
     blocks = channel_blocks(rows, E);
     if (i.raw.id >= 0) raw = in(i.raw, save);
+    if (i.low.id >= 0) {
+      if (n.mode != Mode::stream || i.raw.id >= 0) throw std::logic_error("selective_scan makes raw itself in a stream alone");
+      low = in(i.low, save), to_raw = i.to_raw, raw_of_low = scratch(rows * E);
+    }
     if (i.B.id >= 0) B = in(i.B, save);
     else B_const = param("B", {E, N}, o.B_init);
     if (i.C.id >= 0) C = in(i.C, save);
@@ -71,12 +77,24 @@ struct SelectiveScan final : Op {
     return {};
   }
   void forward(const Run& r) override { scan(r, nullptr); }
-  void step(const Run& r) override { scan(r, v(h)); }
+  void step(const Run& r) override {
+#if defined(SSM_GPU)
+    const Index of_B = B.id < 0 ? 0 : N, of_C = C.id < 0 ? 0 : N;
+    const Real *given = raw.id < 0 ? nullptr : v(raw), *made_of = low.id < 0 ? nullptr : v(low), *by = low.id < 0 ? nullptr : v(to_raw);
+    const Inputs p = inputs();
+    if (starts.id < 0)
+      return step_on_gpu(
+          r, {p.u,  given,    made_of, by,      p.z, p.B, p.C, p.A_log, p.D, p.bias, v(h), v(y), rows, E, N, low.id < 0 ? 0 : low.last(),
+              of_B, N - of_B, of_C,    N - of_C});
+#endif
+    if (low.id >= 0) gemm(r, false, true, rows, E, low.last(), 1, v(low), low.last(), v(to_raw), low.last(), 0, v(raw_of_low), E);
+    scan(r, v(h));
+  }
 
   Inputs inputs() const {
     Inputs p{};
     p.u = v(u);
-    p.raw = raw.id < 0 ? nullptr : v(raw);
+    p.raw = raw.id >= 0 ? v(raw) : low.id >= 0 ? v(raw_of_low) : nullptr;
     p.z = z.id < 0 ? nullptr : v(z);
     p.B = B.id < 0 ? v(B_const) : v(B);
     p.C = C.id < 0 ? v(C_const) : v(C);
@@ -155,7 +173,7 @@ struct SelectiveScan final : Op {
 
   Cost cost() const override {
     const double places = static_cast<double>(rows) * n.T, channels = places * E, all = channels * N, bytes = sizeof(Real);
-    const double reads = (raw.id >= 0) + (z.id >= 0) + 2.0, selective = (B.id >= 0) + (C.id >= 0);
+    const double reads = (raw.id >= 0 || low.id >= 0) + (z.id >= 0) + 2.0, selective = (B.id >= 0) + (C.id >= 0);
     const double saved = n.mode == Mode::train ? all / kChunk : 0;
     Cost c;
     c.forward = {6 * all + 12 * channels, all + 3 * channels, bytes * (reads * channels + selective * places * N + saved)};
