@@ -2,6 +2,7 @@
 // plain step, took 25 us for 512 channels of 32 modes.
 #pragma once
 #include "lib/chained.hpp"
+#include "lib/each.hpp"
 #include "lib/finish.hpp"
 #include "lib/warp.hpp"
 

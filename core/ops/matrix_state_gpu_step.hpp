@@ -2,6 +2,7 @@
 // 16 heads of 64 x 64.
 #pragma once
 #include "lib/chained.hpp"
+#include "lib/each.hpp"
 #include "lib/finish.hpp"
 #include "lib/warp.hpp"
 #include "ops/matrix_state.hpp"

@@ -2,8 +2,10 @@
 // in memory of its own, took 15 us for a thousand channels.
 #pragma once
 #include "lib/chained.hpp"
+#include "lib/each.hpp"
 #include "lib/warp.hpp"
 #include "math.hpp"
+#include "ops/selective_scan_kernels.hpp"
 
 #if defined(SSM_GPU)
 namespace ssm::selective_scan_op {
