@@ -7,7 +7,7 @@
 //   ssm::wide_rows       lines -> rows: y, du; the pieces of the batch in order -> dK and dD
 //
 // Device memory a point of N and pair of rows, in bytes: 8 + 16, 16 + 16, 16 + 8 forward, 24 + 24, 32 + 16, 24 backward, and 36 and 72 a channel.
-// On an H200 (4.2 TB/s) with B 8, T 65,536, 256 channels: 1.4 ms and 2.2 ms. Channels take turns in kWideNumbers of scratch.
+// At 4.2 TB/s with B 8, T 65,536, 256 channels that is no less than 1.4 ms and 2.2 ms. Channels take turns in kWideNumbers of scratch.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -305,7 +305,6 @@ inline std::unique_ptr<LongConv> gpu_conv(const ConvShape& s) {
   using fft_chip::Columns;
   if (auto chip = chip_conv(s)) return chip;
   if (kDouble || s.T > kWidest) return nullptr;
-  if (s.T <= 4 * kLine) return std::make_unique<WideConv<Columns<1, 4>>>(s);
   if (s.T <= 8 * kLine) return std::make_unique<WideConv<Columns<1, 8>>>(s);
   if (s.T <= 16 * kLine) return std::make_unique<WideConv<Columns<1, 16>>>(s);
   if (s.T <= 32 * kLine) return std::make_unique<WideConv<Columns<2, 16>>>(s);
