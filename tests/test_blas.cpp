@@ -4,6 +4,7 @@
 #include <functional>
 #include <vector>
 
+#include "error.hpp"
 #include "launch.hpp"
 #include "lib/blas.hpp"
 #include "memory.hpp"
@@ -19,9 +20,13 @@ using SumDoor = std::function<void(const Run&, const Gemm&, Real*, Real*)>;
 struct Block {  // numbers on the host and on the device
   std::vector<double> host;
   Memory memory;
-  Block(const std::string& name, Index count, double poison = 0)
-      : host(test_values(name, count)), memory("ssm::test", count * Index(sizeof(Real))) {
-    if (poison != 0) host.assign(host.size(), poison);
+  Block(const std::string& name, Index count, double poison = 0) : Block(test_values(name, count)) {
+    if (poison == 0) return;
+    host.assign(host.size(), poison);
+    put();
+  }
+  explicit Block(std::vector<double> values) : host(std::move(values)), memory("ssm::test", Index(host.size() * sizeof(Real))) { put(); }
+  void put() {
     std::vector<Real> raw(host.begin(), host.end());
     host.assign(raw.begin(), raw.end());
     copy_in(memory.as<void>(), raw.data(), memory.bytes());
@@ -167,13 +172,50 @@ void bits_do_not_depend_on_threads() {
   EXPECT_EQ(sums[0], sums[1]);
 }
 
+std::vector<double> transposed(const std::vector<double>& x, Index rows, Index columns) {
+  std::vector<double> y(x.size());
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < columns; ++j) y[static_cast<std::size_t>(j * rows + i)] = x[static_cast<std::size_t>(i * columns + j)];
+  return y;
+}
+
+// A large product in TF32 whose weights lie across the sum, of both sides, is the product by their transpose, bit for bit.
+void weights_are_turned() {
+  try {
+    set_gemm_precision("tf32");
+  } catch (const Unsupported& e) {
+    GTEST_SKIP() << e.what();
+  }
+  const Index many = 20000, K = 516, few = 512;
+  const Block weights("weights", K * few), rows("rows", many * K), columns("columns", many * K), C("C", many * few), E("E", many * few);
+  const Block turned(transposed(weights.host, K, few));
+  Run run{test_device().exec()};
+  gemm(run, false, false, many, few, K, 1, rows.p(), K, weights.p(), few, 0, C.p(), few);
+  gemm(run, false, true, many, few, K, 1, rows.p(), K, turned.p(), K, 0, E.p(), few);
+  EXPECT_EQ(C.read(), E.read());
+  gemm(run, true, false, few, many, K, 1, weights.p(), few, columns.p(), many, 0, C.p(), many);
+  gemm(run, false, false, few, many, K, 1, turned.p(), K, columns.p(), many, 0, E.p(), many);
+  EXPECT_EQ(C.read(), E.read());
+  set_gemm_precision("fp32");
+}
+
 const Door kDoor = [](const ssm::Run& r, const Gemm& g) { gemm(r, g); };
 TEST(Blas, Door) { check(kDoor); }
 TEST(Blas, Plain) { check(plain::gemm); }
 TEST(Blas, SumDoor) { check_sum(gemm_sum); }
 TEST(Blas, SumPlain) { check_sum(plain::gemm_sum); }
 TEST(Blas, BitsDoNotDependOnThreads) { bits_do_not_depend_on_threads(); }
+TEST(Blas, WeightsAreTurned) { weights_are_turned(); }
 TEST(Blas, SaysItsName) { EXPECT_FALSE(blas_name().empty()); }
+
+// A core of this century is left alone; one of another library's choice is not ours to change.
+TEST(Blas, OldCoresAreReplaced) {
+  for (const char* good : {"Zen", "Haswell", "SkylakeX", "Cooperlake", "neoversen1"}) EXPECT_EQ(better_blas_core(good), "") << good;
+#if defined(__AVX2__)
+  if (!blas_name().starts_with("OpenBLAS")) GTEST_SKIP() << blas_name() << " is not OpenBLAS";
+  EXPECT_NE(better_blas_core("Prescott"), "");
+#endif
+}
 
 }  // namespace
 }  // namespace ssm

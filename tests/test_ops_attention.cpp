@@ -130,12 +130,30 @@ TEST_P(Views, MoreThanOneBlockOfQueries) {
 }
 
 TEST_P(Views, HeadWidths) {
-  for (const Index dh : {1, 7, 16, 17, 40, 64, 128, 130}) {
-    SCOPED_TRACE(dh);
-    OpCase c = attention_case({1, 9, dh}, options(GetParam(), true, "none", 1, 1));
-    c.gradients = dh < 20;
-    check_op(c);
-  }
+  for (const Index dh : {1, 7, 16, 17, 40, 64, 128, 130, 255, 256, 258})
+    for (const std::string positions : {"none", "rope"}) {
+      SCOPED_TRACE(std::to_string(dh) + " " + positions);
+      OpCase c = attention_case({1, 9, dh}, options(GetParam(), true, positions, 1, 1));
+      c.gradients = dh < 20;
+      check_op(c);
+    }
+}
+
+// The plain view's gradients are checked by differences; here the tiles of wide heads are held to it.
+TEST(Attention, GradientsOfWideHeads) {
+  for (const Index dh : {33, 96, 128, 200, 255, 256})
+    for (const int kv : {1, 2}) {
+      SCOPED_TRACE(std::to_string(dh) + " kv " + std::to_string(kv));
+      std::vector<Values> found;
+      for (const std::string view : {"plain", "tiled"}) {
+        const OpCase c = attention_case({2, 70, dh}, options(view, true, "rope", 2, kv));
+        Probe probe(test_device().exec(), c);
+        const Values x = test_values("x", c.inputs[0].size(), 2);
+        probe.forward({x});
+        found.push_back(probe.backward(test_values("dy", 2 * 70 * 2 * dh))[0]);
+      }
+      EXPECT_LT(relative_error(found[1], found[0]), kDouble ? 1e-12 : 5e-6);
+    }
 }
 
 TEST_P(Views, RopeLeavesTheOddChannel) { check_op(attention_case({1, 5, 3}, options(GetParam(), true, "rope"))); }

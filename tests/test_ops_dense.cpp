@@ -112,6 +112,32 @@ TEST(Linear, EveryOrder) {
       for (const Index T : {1, 2, 3, 31})
         for (const Index in : {1, 17}) check_linear(2, T, in, 7, from, to, T != 3);
 }
+// Three parts of linear_split multiplied, narrow ones and wide ones, against products as written.
+TEST(Linear, SplitsInNarrowAndWideParts) {
+  for (const Index size : {3, 150}) {
+    SCOPED_TRACE(size);
+    OpCase c;
+    c.inputs = {shaped({2, 3, 4})};
+    c.gradients = size == 3;
+    c.build = [=](Net& n, const std::vector<Tensor>& x) {
+      const std::vector<Tensor> parts = linear_split(n, x[0], {size, size, size}, "w");
+      return multiply(n, multiply(n, parts[0], parts[1]), parts[2]);
+    };
+    c.expected = [=](const Arrays& x, Params& p) {
+      const std::vector<double> W = p.get("w.weight");
+      std::vector<double> y(at(6 * size), 1);
+      for (Index row = 0; row < 6; ++row)
+        for (Index o = 0; o < 3 * size; ++o) {
+          double sum = 0;
+          for (Index i = 0; i < 4; ++i) sum += W[at(o * 4 + i)] * x[0][at(row * 4 + i)];
+          y[at(row * size + o % size)] *= sum;
+        }
+      return y;
+    };
+    check_op(c);
+    check_direction(c);
+  }
+}
 TEST(Linear, ManyRows) {
   for (const Order from : {Order::BTD, Order::BDT})
     for (const Order to : {Order::BTD, Order::BDT}) {

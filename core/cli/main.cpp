@@ -4,6 +4,7 @@
 
 #include "cli/command.hpp"
 #include "error.hpp"
+#include "lib/blas.hpp"
 #include "record/build_info.hpp"
 
 namespace {
@@ -26,6 +27,7 @@ int version() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ssm::choose_blas_core(argv);
   const std::string name = argc > 1 ? argv[1] : "";
   if (name.empty()) return usage(stderr);
   if (name == "--help" || name == "-h" || name == "help") return usage(stdout);

@@ -68,6 +68,13 @@ bool tf32_products();  // what it was set to
 // "OpenBLAS 0.3.21 ... core SkylakeX", "cuBLAS 13.0.0", "plain".
 std::string blas_name();
 
+// For a processor younger than itself OpenBLAS falls back to kernels of 2004 ("core Prescott"), a quarter of the speed. It reads
+// OPENBLAS_CORETYPE when it is loaded, so the program starts itself again, once, with what this processor has; a value of the user's stays.
+// argv: main's. Returns where there is nothing to change.
+void choose_blas_core(char** argv);
+// The core to ask for where OpenBLAS chose `chosen`; empty: that one is good.
+std::string better_blas_core(const std::string& chosen);
+
 namespace plain {
 void gemm(const Run& r, const Gemm& g);
 void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch);

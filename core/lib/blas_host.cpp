@@ -1,8 +1,12 @@
 // blas_host.cpp - CBLAS. Every product is cut into tiles by its shape alone; a tile is one single-threaded BLAS call inside our own launch.
 // A BLAS that divides the work among its own threads would change the order of sums, and so the bits, with their number.
 #include <cblas.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
 
 #include "error.hpp"
 #include "lib/blas.hpp"
@@ -152,5 +156,24 @@ void set_gemm_precision(const std::string& precision) {
 }
 bool tf32_products() { return false; }
 std::string blas_name() { return std::string(openblas_get_config()) + " core " + openblas_get_corename(); }
+
+std::string better_blas_core(const std::string& chosen) {
+#if defined(__x86_64__)
+  static const std::set<std::string> old{"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Athlon", "Opteron", "Barcelona"};
+  if (!old.contains(chosen)) return "";
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) return "SkylakeX";
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "Haswell";
+#endif
+  return "";
+}
+
+void choose_blas_core(char** argv) {
+  const std::string core = std::getenv("OPENBLAS_CORETYPE") ? "" : better_blas_core(openblas_get_corename());
+  if (core.empty()) return;
+  ::setenv("OPENBLAS_CORETYPE", core.c_str(), 1);
+  ::execv("/proc/self/exe", argv);
+  std::fprintf(stderr, "ssmbench: OpenBLAS runs its %s kernels; OPENBLAS_CORETYPE=%s would be faster\n", openblas_get_corename(),
+               core.c_str());
+}
 
 }  // namespace ssm

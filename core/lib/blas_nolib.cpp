@@ -11,5 +11,7 @@ void set_gemm_precision(const std::string& precision) {
 }
 bool tf32_products() { return false; }
 std::string blas_name() { return "plain"; }
+std::string better_blas_core(const std::string&) { return ""; }
+void choose_blas_core(char**) {}
 
 }  // namespace ssm

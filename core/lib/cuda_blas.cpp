@@ -23,7 +23,7 @@ void check(cublasStatus_t status, const char* call) {
 bool tf32 = false;
 struct Handle {
   cublasHandle_t cublas = nullptr;
-  void* workspace = nullptr;
+  void *workspace = nullptr, *spare = nullptr;
   cudaStream_t stream = nullptr;
   bool on_stream = false, with_tf32 = false;
   static constexpr std::size_t kWorkspace = std::size_t(32) << 20;  // what cuBLAS asks for on compute capability 9
@@ -31,6 +31,8 @@ struct Handle {
   Handle() {
     check(cublasCreate(&cublas), "cublasCreate");
     if (cudaMalloc(&workspace, kWorkspace) != cudaSuccess) throw std::runtime_error("no device memory for the 32 MiB workspace of cuBLAS");
+    if (!kDouble && cudaMalloc(&spare, sizeof(Real) * kSpare) != cudaSuccess)
+      throw std::runtime_error("no device memory for the 16 MiB in which products turn their weights");
   }
   cublasHandle_t on(cudaStream_t wanted) {
     if (on_stream && stream == wanted && with_tf32 == tf32) return cublas;
@@ -186,6 +188,7 @@ void set_precision(const std::string& precision) {
   cuda_blas::tf32 = precision == "tf32";
 }
 bool tf32() { return cuda_blas::tf32; }
+Real* spare() { return tf32() ? static_cast<Real*>(cuda_blas::handle().spare) : nullptr; }
 
 std::string name() {
   return "cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + '.' + std::to_string(CUBLAS_VER_MINOR) + '.' + std::to_string(CUBLAS_VER_PATCH);

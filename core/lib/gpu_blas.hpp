@@ -22,6 +22,10 @@ auto as_columns(Call call, Handle handle, Op op, const Gemm& g, const Real& beta
               g.stride_c, g.batch);
 }
 
+// Room for kSpare numbers that the next product may read, or null where the library gains nothing by operands turned beforehand.
+constexpr Index kSpare = Index(1) << 22;
+Real* spare();
+
 // For the products that follow. Throws Unsupported where the library or this build does not have it.
 void set_precision(const std::string& precision);
 bool tf32();

@@ -8,7 +8,7 @@
 // values of the last `capacity` positions in a ring.
 #include "error.hpp"
 #include "launch.hpp"
-#include "lib/each.hpp"
+#include "lib/into.hpp"
 #include "ops/starts.hpp"
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
 #include "attention_gpu_back.hpp"
@@ -89,29 +89,29 @@ struct Attention final : Op {
 
   // rotated = q and k rows of x, turned by their positions.
   void turn(const Run& r) {
-    const Index half = dh / 2, width = dh, T = x.T(), turned = H + KV, wide = (H + 2 * KV) * dh;
+    const Index half = dh / 2, width = dh, T = x.T(), turned = H + KV, wide = (H + 2 * KV) * dh, rows = x.B() * T * turned;
     const Real* X = v(x);
     Real *R = v(rotated), *angles = v(table);
-    launch(
-        "ssm::rope_table", r, T * half, KOKKOS_LAMBDA(const Index i) {
-          const Index t = i / half, k = i - t * half;
+    each_row(
+        "ssm::rope_table", r, T, half, KOKKOS_LAMBDA(const Index t, const Index k) {
           const double angle = rope_angle(static_cast<double>(t), k, width);
           angles[t * width + k] = static_cast<Real>(::cos(angle));
           angles[t * width + half + k] = static_cast<Real>(::sin(angle));
         });
-    launch(
-        "ssm::rope", r, x.B() * T * turned, KOKKOS_LAMBDA(const Index i) {
-          const Index row = i / turned, head = i - row * turned;
-          const Real *from = X + row * wide + head * width, *c = angles + row % T * width;
-          Real* to = R + i * width;
-          SSM_INDEPENDENT
-          for (Index k = 0; k < half; ++k) {
-            Real a = from[k], b = from[half + k];
-            rotate(a, b, c[k], c[half + k], false);
-            to[k] = a, to[half + k] = b;
-          }
-          if (width % 2) to[width - 1] = from[width - 1];
+    each_row_into(
+        "ssm::rope", r, rows, half, width, {R, false}, {R + half, false}, KOKKOS_LAMBDA(const Index i, const Index k) {
+          const Index row = quotient(i, turned), head = i - row * turned, t = row - quotient(row, T) * T;
+          const Real *from = X + row * wide + head * width, *c = angles + t * width;
+          Real a = from[k], b = from[half + k];
+          rotate(a, b, c[k], c[half + k], false);
+          return Two{a, b};
         });
+    if (width % 2)
+      each(
+          "ssm::rope_odd", r, rows, KOKKOS_LAMBDA(const Index i) {
+            const Index row = quotient(i, turned);
+            R[(i + 1) * width - 1] = X[row * wide + (i - row * turned + 1) * width - 1];
+          });
   }
 
   void backward(const Run& r) override {
@@ -127,26 +127,24 @@ struct Attention final : Op {
 
   // Adds or sets the gradient of x from that of the rotated rows.
   void turn_back(const Run& r, const Real* from, Grad dX) {
-    const Index half = dh / 2, width = dh, T = x.T(), all = H + 2 * KV, turned = rope ? H + KV : 0;
+    const Index half = dh / 2, width = dh, T = x.T(), all = H + 2 * KV, turned = rope ? H + KV : 0, rows = x.B() * T * all;
     const Real* angles = rope ? v(table) : nullptr;
-    launch(
-        "ssm::rope_backward", r, x.B() * T * all, KOKKOS_LAMBDA(const Index i) {
-          const Index row = i / all, head = i - row * all, first = i * width;
-          if (head >= turned) {
-            SSM_INDEPENDENT
-            for (Index k = 0; k < width; ++k) dX(first + k, from[first + k]);
-            return;
-          }
-          const Real* c = angles + row % T * width;
-          SSM_INDEPENDENT
-          for (Index k = 0; k < half; ++k) {
-            Real p = from[first + k], q = from[first + half + k];
+    each_row_into(
+        "ssm::rope_backward", r, rows, half, width, dX, {dX.p + half, dX.add}, KOKKOS_LAMBDA(const Index i, const Index k) {
+          const Index row = quotient(i, all);
+          Real p = from[i * width + k], q = from[i * width + half + k];
+          if (i - row * all < turned) {
+            const Real* c = angles + (row - quotient(row, T) * T) * width;
             rotate(p, q, c[k], c[half + k], true);
-            dX(first + k, p);
-            dX(first + half + k, q);
           }
-          if (width % 2) dX(first + width - 1, from[first + width - 1]);
+          return Two{p, q};
         });
+    if (width % 2)
+      each(
+          "ssm::rope_backward_odd", r, rows, KOKKOS_LAMBDA(const Index i) {
+            const Index last = (i + 1) * width - 1;
+            dX(last, from[last]);
+          });
   }
 
   // One position: its key and value enter the ring, its queries look back over it.

@@ -12,11 +12,11 @@ namespace ssm::attention_op {
 
 using namespace gpu_tile;
 
-constexpr Index kMaxHead = 128;  // larger heads take the plain kernels
+constexpr Index kMaxHead = kOnCuda ? 256 : 128;  // larger heads take the plain kernels
 constexpr Real kLog2e = Real(1.44269504088896340736), kLn2 = Real(0.69314718055994530942);
 
 // Sizes of tiles for heads of up to D channels. CUDA: two blocks a multiprocessor, all tiles of both in its 227 KiB, at most 255 registers a
-// thread; HIP: one block in 64 KiB.
+// thread; heads of 256 one block. HIP: one block in 64 KiB.
 template <int D>
 struct Sizes {
 #if defined(KOKKOS_ENABLE_CUDA)
@@ -195,7 +195,10 @@ void with_layout(bool tf32, Index dh, const F& f) {
   const auto with_width = [&](auto layout) {
     if (dh <= 32) f(layout, std::integral_constant<int, 32>());
     else if (dh <= 64) f(layout, std::integral_constant<int, 64>());
-    else f(layout, std::integral_constant<int, 128>());
+    else if (!kOnCuda || dh <= 128) f(layout, std::integral_constant<int, 128>());
+#if defined(KOKKOS_ENABLE_CUDA)
+    else f(layout, std::integral_constant<int, 256>());
+#endif
   };
   if (tf32) with_width(std::type_identity<Rounded>());
   else with_width(std::type_identity<Exact>());

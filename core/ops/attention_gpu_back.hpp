@@ -61,9 +61,11 @@ struct Backward {
   __device__ Index wide() const { return (a.H + 2 * a.KV) * a.dh; }
 };
 
+// Heads of 256: dK and dV of all channels are more than the registers hold. Two blocks make half of them each, and both all scores.
 template <class L, int D>
 struct KeysBlock : Backward {
   using S = Sizes<D>;
+  static constexpr int kHalves = D > 128 ? 2 : 1, kWide = D / kHalves;
   static constexpr int kThreads = gpu_tile::kThreads, kBlocks = kOnCuda ? 2 : 1, kK = S::kOwned, kQ = S::kSwept, kRow = S::kRow,
                        kP = kQ + 8;
   static constexpr std::size_t kBytes = sizeof(Real) * (2 * kK * kRow + 2 * kQ * kRow + kK * kP + 2 * kQ);
@@ -72,7 +74,8 @@ struct KeysBlock : Backward {
 
   // Rows of the tiles are keys, columns queries.
   __device__ void operator()(Index block, int thread, Real* memory) const {
-    const Index j = block % tiles * kK, g = block / tiles % a.KV, b = block / (tiles * a.KV), group = a.H / a.KV;
+    const Index tile = block / kHalves, j = tile % tiles * kK, g = tile / tiles % a.KV, b = tile / (tiles * a.KV), group = a.H / a.KV;
+    const int from = static_cast<int>(block % kHalves) * kWide;
     const L layout(thread);
     const int count = at_most(a.T - j, kK), width = static_cast<int>(a.dh);
     Real *K = memory, *V = K + kK * kRow, *Q = V + kK * kRow, *dO = Q + kQ * kRow, *P = dO + kQ * kRow, *sums = P + kK * kP;
@@ -89,7 +92,7 @@ struct KeysBlock : Backward {
       if (h < (g + 1) * group) copy_tile<kQ, D>(thread, out(b, i, h), a.H * a.dh, at_most(a.T - i, kQ), width, whole, dO, kRow);
       copies_end();
     };
-    constexpr int R = L::template rows<kK>, C = L::template columns<kQ>, O = L::template columns<D>;
+    constexpr int R = L::template rows<kK>, C = L::template columns<kQ>, O = L::template columns<kWide>;
     Real dk[R][O] = {}, dv[R][O] = {};
     Index h = g * group, i = first;
     if (steps) queries(h, i), outs(h, i);
@@ -109,18 +112,18 @@ struct KeysBlock : Backward {
       if (i >= last) i = first, ++h;
       put_weights(layout, ds, P, kP);
       warp_sync();
-      layout.template product_nn<kQ>(dk, P, kP, Q, kRow);
+      layout.template product_nn<kQ>(dk, P, kP, Q + from, kRow);
       __syncthreads();
       queries(h, i);
       put_weights(layout, p, P, kP);
       warp_sync();
-      layout.template product_nn<kQ>(dv, P, kP, dO, kRow);
+      layout.template product_nn<kQ>(dv, P, kP, dO + from, kRow);
       __syncthreads();
       outs(h, i);
     }
-    Real* to = dQKV + (b * a.T + j) * wide() + (a.H + g) * a.dh;
-    put_rows(layout, dk, a.scale, to, wide(), count, width);
-    put_rows(layout, dv, Real(1), to + a.KV * a.dh, wide(), count, width);
+    Real* to = dQKV + (b * a.T + j) * wide() + (a.H + g) * a.dh + from;
+    put_rows(layout, dk, a.scale, to, wide(), count, width - from);
+    put_rows(layout, dv, Real(1), to + a.KV * a.dh, wide(), count, width - from);
   }
 };
 
@@ -185,7 +188,7 @@ inline void tiled_backward(const Run& r, Index B, const Heads& a, const Real* dY
     const Index tiles = (a.T + OfKeys::kTile - 1) / OfKeys::kTile;
     const Backward b{a, dY, lse, delta, dQKV, tiles, whole_rows(a, dY)};
     launch_shared("ssm::attention_backward_q", r, B * a.H * tiles, OfQueries::kBytes, OfQueries{b});
-    launch_shared("ssm::attention_backward_kv", r, B * a.KV * tiles, OfKeys::kBytes, OfKeys{b});
+    launch_shared("ssm::attention_backward_kv", r, B * a.KV * tiles * OfKeys::kHalves, OfKeys::kBytes, OfKeys{b});
   });
 }
 

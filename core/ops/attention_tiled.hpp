@@ -11,7 +11,7 @@
 namespace ssm::attention_op {
 
 constexpr int kTile = 64, kQueries = 256;
-constexpr Index kMaxHead = 128;  // larger heads take the plain kernels
+constexpr Index kMaxHead = 256;  // larger heads take the plain kernels
 
 // s[0..kTile) = exp_or_zero(s - from). In float on whole registers: the exponent is added to the bits of the mantissa's polynomial.
 inline void exp_row(double* s, double from) {

@@ -2,23 +2,41 @@
 // part live and die on its own.
 //
 //   dx = sum_p dy_p W_p     dW_p += dy_p^T x
+//
+// Narrow parts are one product, that goes through scratch: x is read once, not once a part. Wide ones are products of their own.
 #include "lib/blas.hpp"
+#include "lib/each.hpp"
 #include "ops.hpp"
 
 namespace ssm {
 namespace linear_split_op {
 
+constexpr Index kNarrow = 256;  // columns of all parts together that are worth one product and a copy
+constexpr int kMostParts = 4;
+
+// Column c of all parts beside each other.
+template <class Number>
+struct Columns {
+  Number* at[kMostParts];
+  Index first[kMostParts + 1];
+  SSM_FN Number& operator()(Index row, Index c) const {
+    int p = 0;
+    while (c >= first[p + 1]) ++p;
+    return at[p][row * (first[p + 1] - first[p]) + c - first[p]];
+  }
+};
+
 struct LinearSplit final : Op {
   Tensor x, y;  // y: the first part
   std::vector<Tensor> parts;
-  Index rows, in_size;
+  Index rows, in_size, total = 0;
   Param W;
-  Scratch sums;
+  Scratch sums, joint;  // joint (rows, total)
 
   LinearSplit(Net& net, Tensor x_, const std::vector<Index>& sizes, const std::string& name, const LinearOptions& o)
       : Op(net), x(in(x_, save)), rows(x.rows()), in_size(x.last()) {
     if (x.order != Order::BTD || o.order != Order::BTD || o.bias) throw std::logic_error("linear_split: BTD in and out, no bias");
-    Index total = 0, sum = 0;
+    Index sum = 0;
     for (const Index size : sizes) {
       Tensor shape = x;
       shape.n[shape.rank - 1] = size;
@@ -28,12 +46,29 @@ struct LinearSplit final : Op {
     }
     y = parts.at(0);
     W = param(name + ".weight", {total, in_size}, o.weight ? o.weight : init::torch_linear(in_size), o.group);
+    if (together()) joint = scratch(rows * total), sum = gemm_sum_scratch(total, in_size, rows, 1);
     if (n.mode == Mode::train) sums = scratch(sum);
+  }
+  bool together() const { return parts.size() > 1 && parts.size() <= kMostParts && total <= kNarrow; }
+  template <class Number, class Of>
+  Columns<Number> columns(const Of& of) const {
+    Columns<Number> c{};
+    for (std::size_t p = 0; p < parts.size(); ++p) c.at[p] = of(parts[p]), c.first[p + 1] = c.first[p] + parts[p].last();
+    return c;
   }
   const char* name() const override { return "linear_split"; }
 
   void forward(const Run& r) override {
     const Real* weight = v(W);
+    if (together()) {
+      const Real* from = v(joint);
+      const auto to = columns<Real>([&](Tensor part) { return v(part); });
+      const Index width = total;
+      gemm(r, false, true, rows, total, in_size, 1, v(x), in_size, weight, in_size, 0, v(joint), total);
+      each_row(
+          "ssm::linear_split", r, rows, total, KOKKOS_LAMBDA(const Index row, const Index c) { to(row, c) = from[row * width + c]; });
+      return;
+    }
     for (const Tensor& part : parts) {
       const Index size = part.last();
       gemm(r, false, true, rows, size, in_size, 1, v(x), in_size, weight, in_size, 0, v(part), size);
@@ -45,14 +80,13 @@ struct LinearSplit final : Op {
     const Grad dx = g(x);
     const Real* weight = v(W);
     Real *dweight = d(W), beta = dx.add ? 1 : 0;
-    for (const Tensor& part : parts) {
-      const Index size = part.last();
-      gemm(r, false, false, rows, in_size, size, 1, d(part), size, weight, in_size, beta, dx.p, in_size);
+    const auto one = [&](const Real* dy, Index size) {
+      gemm(r, false, false, rows, in_size, size, 1, dy, size, weight, in_size, beta, dx.p, in_size);
       const Gemm to_W{.ta = true,
                       .M = size,
                       .N = in_size,
                       .K = rows,
-                      .A = d(part),
+                      .A = dy,
                       .lda = size,
                       .B = v(x),
                       .ldb = in_size,
@@ -60,6 +94,18 @@ struct LinearSplit final : Op {
                       .C = dweight,
                       .ldc = in_size};
       gemm_sum(r, to_W, nullptr, v(sums));
+    };
+    if (together()) {
+      Real* to = v(joint);
+      const auto from = columns<const Real>([&](Tensor part) { return d(part); });
+      const Index width = total;
+      each_row(
+          "ssm::linear_split_back", r, rows, total, KOKKOS_LAMBDA(const Index row, const Index c) { to[row * width + c] = from(row, c); });
+      return one(to, total);
+    }
+    for (const Tensor& part : parts) {
+      const Index size = part.last();
+      one(d(part), size);
       weight += size * in_size;
       dweight += size * in_size;
       beta = 1;
