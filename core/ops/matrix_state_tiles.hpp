@@ -80,7 +80,7 @@ void launch_states(const Run& r, const Chunked& t) {
     using States = StatesBlock<kPasses, decltype(part)::value>;
     launch_shared("ssm::matrix_state_states", r, blocks(part), States::kBytes, States{t});
   };
-  if (kPasses == 1 && t.Kp % 128 == 0 && blocks(128) >= kWalksWanted) walk(std::integral_constant<int, kPasses == 1 ? 128 : 64>());
+  if (kPasses == 1 && t.Kp % 128 == 0 && blocks(128) >= kWalksWanted) walk(std::integral_constant < int, kPasses == 1 ? 128 : 64 > ());
   else if (t.Kp % 64 == 0 && blocks(64) >= kWalksWanted) walk(std::integral_constant<int, 64>());
   else walk(std::integral_constant<int, 32>());
 }
