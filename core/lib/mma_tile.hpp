@@ -2,7 +2,8 @@
 //
 // Tiles lie on chip without padding, entry (row, column) at place<kWide>(row, column): groups of four columns are exchanged by the row, so that
 // neither eight rows of one group (ldmatrix) nor four rows of eight columns meet a bank twice. An operand is Along, the sum's index along its
-// rows, or Across, a row per index. Eight warps, two by four: warp (w, x) owns the rows 32 w and 8 N x of the result, as
+// rows, or Across, a row per index; kRounded: it holds TF32 numbers already (ready()), which saves as many additions as there are
+// loads. Eight warps, two by four: warp (w, x) owns the rows 32 w and the columns 8 N x of the result, as
 //   acc[m][n][e]: row 32 w + 16 m + 8 (e / 2) + g, column 8 N x + 8 n + 2 t + e % 2, thread 4 g + t of its warp.
 // kPasses as in mma.hpp: 1 TF32, 3 split; with three passes a product is summed apart before it is added.
 #pragma once
@@ -23,16 +24,32 @@ __device__ int place(int row, int column) {
 template <int kThreads, int kRows, int kWide>
 __device__ void copy_turned(int thread, const Real* from, Index ld, int count, int columns, bool whole, Real* to) {
   if (whole && !kDouble) {
-    constexpr int kFours = kWide / 4;
+    constexpr int kFours = kWide / 4, kAtOnce = kThreads / kFours;
+    static_assert(kAtOnce % 4 == 0 && kRows % kAtOnce == 0);
+    const int first = thread / kFours, c = thread % kFours * 4;
+    const Real* p = from + first * ld + c;
+    const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(to + first * kWide));
+    const unsigned even = base + 4u * static_cast<unsigned>(c ^ turned(first)),
+                   odd = base + 4u * static_cast<unsigned>(c ^ turned(first + 4));
+    if (count >= kRows && columns >= kWide) {
 #pragma unroll
-    for (int at = thread; at < kRows * kFours; at += kThreads) {
-      const int row = at / kFours, c = at % kFours * 4, bytes = row < count && c < columns ? 16 : 0;
-      const Index source = bytes ? row * ld + c : 0;
-      const unsigned to_byte = static_cast<unsigned>(__cvta_generic_to_shared(to + place<kWide>(row, c)));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to_byte), "l"(from + source), "r"(bytes) : "memory");
+      for (int row = 0; row < kRows; row += kAtOnce) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((row / 4 % 2 ? odd : even) + 4u * row * kWide), "l"(p) : "memory");
+        p += kAtOnce * ld;
+      }
+      return;
+    }
+#pragma unroll 1
+    for (int row = 0; row < kRows; row += kAtOnce) {
+      const bool there = first + row < count && c < columns;
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((row / 4 % 2 ? odd : even) + 4u * row * kWide),
+                   "l"(there ? p : from), "r"(there ? 16 : 0)
+                   : "memory");
+      p += kAtOnce * ld;
     }
     return;
   }
+#pragma unroll 1
   for (int at = thread; at < kRows * kWide; at += kThreads) {
     const int row = at / kWide, c = at % kWide;
     to[place<kWide>(row, c)] = row < count && c < columns ? from[row * ld + c] : Real(0);
@@ -47,16 +64,41 @@ __device__ void copy_line(int thread, const Real* from, Real* to) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_byte), "l"(from + 4 * thread) : "memory");
 }
 
-__device__ inline void load_matrices(gpu_tile::Bits (&x)[4], const Real* p) {
-  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(p));
+__device__ inline void load_matrices(gpu_tile::Bits (&x)[4], unsigned at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
                : "r"(at)
                : "memory");
 }
 
-struct Along {};
-struct Across {};
+// x as a product takes it: a TF32 number where there is one pass.
+template <int kPasses>
+__device__ float ready(float x) {
+  return kPasses > 1 ? x : __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
+}
+// The same for a tile, whose entries each thread of the block finds where it put none: call it between barriers.
+template <int kPasses, int kThreads, int kCount>
+__device__ void make_ready(int thread, Real* tile) {
+  if constexpr (kPasses == 1) {
+#pragma unroll 4
+    for (int at = 4 * thread; at < kCount; at += 4 * kThreads) {
+      Four x = four(tile + at);
+      for (Real& e : x.at) e = ready<kPasses>(e);
+      *reinterpret_cast<Four*>(tile + at) = x;
+    }
+  }
+}
+
+template <int kWide_, bool kRounded_ = false>
+struct Along {
+  static constexpr int kWide = kWide_;
+  static constexpr bool kAlong = true, kRounded = kRounded_;
+};
+template <int kWide_, bool kRounded_ = false>
+struct Across {
+  static constexpr int kWide = kWide_;
+  static constexpr bool kAlong = false, kRounded = kRounded_;
+};
 
 template <int kPasses>
 struct MmaTile {
@@ -72,77 +114,75 @@ struct MmaTile {
   }
 
   // Where a thread's loads of an operand start: four steps of eight k, exchanged by the row.
-  template <class How, int kWide>
+  template <class Tile>
   struct Left {
-    const Real *low, *high;  // rows of k: t and t + 4
-    int at[4];
+    static constexpr int W = Tile::kWide;
+    unsigned at[4];                // Along
+    const Real *low[4], *high[4];  // Across: rows of k = t and t + 4
     __device__ Left(const MmaTile& o, const Real* A) {
-      if constexpr (std::is_same_v<How, Along>) {
-        const int row = 32 * o.down + o.lane % 16;
-        low = high = A + row * kWide;
-        for (int q = 0; q < 4; ++q) at[q] = (8 * q + o.lane / 16 * 4) ^ turned(row);
-      } else {
-        low = A + o.t * kWide + 32 * o.down, high = low + 4 * kWide;
-        for (int q = 0; q < 4; ++q) at[q] = (8 * q + o.g) ^ turned(o.t);
+      const int row = 32 * o.down + o.lane % 16;
+      const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(A));
+      for (int q = 0; q < 4; ++q) {
+        at[q] = base + 4u * static_cast<unsigned>(row * W + ((8 * q + o.lane / 16 * 4) ^ turned(row)));
+        low[q] = A + o.t * W + 32 * o.down + ((8 * q + o.g) ^ turned(o.t));
+        high[q] = A + (o.t + 4) * W + 32 * o.down + ((8 * q + o.g) ^ turned(o.t + 4));
       }
     }
-    __device__ void load(const MmaTile& o, int k, int q, Bits (&x)[2][4]) const {
-      if constexpr (std::is_same_v<How, Along>) {
+    __device__ void load(int k, int q, Bits (&x)[2][4]) const {
 #pragma unroll
-        for (int m = 0; m < 2; ++m) load_matrices(x[m], low + m * 16 * kWide + k + at[q]);
-      } else {
-        const int flip = turned(o.t) ^ turned(o.t + 4), first = (k + 8 * q) * kWide;
+      for (int m = 0; m < 2; ++m) {
+        if constexpr (Tile::kAlong) {
+          load_matrices(x[m], at[q] + 4u * static_cast<unsigned>(m * 16 * W + k));
+        } else {
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            x[m][e] = __float_as_uint(e < 2 ? low[first + at[2 * m + e]] : high[first + (at[2 * m + e - 2] ^ flip)]);
+          for (int e = 0; e < 4; ++e) x[m][e] = __float_as_uint((e < 2 ? low : high)[2 * m + e % 2][(k + 8 * q) * W]);
+        }
       }
     }
   };
-  template <class How, int kWide, int N>
+  template <class Tile, int N>
   struct Right {
-    static_assert(std::is_same_v<How, Across> || N % 2 == 0);
-    const Real *low, *high;
-    int at[4];
+    static_assert(!Tile::kAlong || N % 2 == 0);
+    static constexpr int W = Tile::kWide;
+    unsigned at[4];
+    const Real *low[4], *high[4];
     __device__ Right(const MmaTile& o, const Real* B) {
-      if constexpr (std::is_same_v<How, Along>) {
-        const int row = 8 * N * o.right + o.lane / 16 * 8 + o.lane % 8;
-        low = high = B + row * kWide;
-        for (int q = 0; q < 4; ++q) at[q] = (8 * q + o.lane / 8 % 2 * 4) ^ turned(row);
-      } else {
-        const int first = 8 * N * o.right;
-        low = B + o.t * kWide + first / 32 * 32, high = low + 4 * kWide;
-        for (int n = 0; n < 4; ++n) at[n] = (first % 32 + 8 * (n % N) + o.g) ^ turned(o.t);
+      const int row = 8 * N * o.right + o.lane / 16 * 8 + o.lane % 8, first = 8 * N * o.right;
+      const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(B));
+      for (int q = 0; q < 4; ++q) {
+        at[q] = base + 4u * static_cast<unsigned>(row * W + ((8 * q + o.lane / 8 % 2 * 4) ^ turned(row)));
+        const int column = first % 32 + 8 * (q % N) + o.g;
+        low[q] = B + o.t * W + first / 32 * 32 + (column ^ turned(o.t));
+        high[q] = B + (o.t + 4) * W + first / 32 * 32 + (column ^ turned(o.t + 4));
       }
     }
-    __device__ void load(const MmaTile& o, int k, int q, Bits (&x)[N][2]) const {
-      if constexpr (std::is_same_v<How, Along>) {
+    __device__ void load(int k, int q, Bits (&x)[N][2]) const {
+      if constexpr (Tile::kAlong) {
 #pragma unroll
         for (int n = 0; n < N; n += 2) {
-          Bits four[4];
-          load_matrices(four, low + n * 8 * kWide + k + at[q]);
-          x[n][0] = four[0], x[n][1] = four[1], x[n + 1][0] = four[2], x[n + 1][1] = four[3];
+          Bits both[4];
+          load_matrices(both, at[q] + 4u * static_cast<unsigned>(n * 8 * W + k));
+          x[n][0] = both[0], x[n][1] = both[1], x[n + 1][0] = both[2], x[n + 1][1] = both[3];
         }
       } else {
-        const int flip = turned(o.t) ^ turned(o.t + 4), first = (k + 8 * q) * kWide;
 #pragma unroll
         for (int n = 0; n < N; ++n) {
-          x[n][0] = __float_as_uint(low[first + n / 4 * 32 + at[n % 4]]);
-          x[n][1] = __float_as_uint(high[first + n / 4 * 32 + (at[n % 4] ^ flip)]);
+          x[n][0] = __float_as_uint(low[n % 4][(k + 8 * q) * W + n / 4 * 32]);
+          x[n][1] = __float_as_uint(high[n % 4][(k + 8 * q) * W + n / 4 * 32]);
         }
       }
     }
   };
 
-  // acc (64, 32 N) += sum over k in [0, K) of times(k) A B, from tiles of kA and kB columns.
-  template <int K, class HowA, int kA, class HowB, int kB, int N, class Times>
-  __device__ void add(float (&acc)[2][N][4], const Real* A, const Real* B, const Times& times) const {
+  struct One {};
+  // acc (64, 32 N) += sum over k in [0, K) of times(k) A B.
+  template <int K, class A, class B, int N, class Times = One>
+  __device__ void add(float (&acc)[2][N][4], const Real* a, const Real* b, const Times& times = {}) const {
     if constexpr (kPasses == 1) {
-      onto<K, HowA, kA, HowB, kB>(acc, A, B, times);
+      onto<K, A, B>(acc, a, b, times);
     } else {
       float part[2][N][4] = {};
-      onto<K, HowA, kA, HowB, kB>(part, A, B, times);
+      onto<K, A, B>(part, a, b, times);
 #pragma unroll
       for (int m = 0; m < 2; ++m)
 #pragma unroll
@@ -151,45 +191,44 @@ struct MmaTile {
           for (int e = 0; e < 4; ++e) acc[m][n][e] += part[m][n][e];
     }
   }
-  struct One {};
-  template <int K, class HowA, int kA, class HowB, int kB, int N>
-  __device__ void add(float (&acc)[2][N][4], const Real* A, const Real* B) const {
-    add<K, HowA, kA, HowB, kB>(acc, A, B, One{});
-  }
   // The same where acc is 0.
-  template <int K, class HowA, int kA, class HowB, int kB, int N, class Times = One>
-  __device__ void onto(float (&acc)[2][N][4], const Real* A, const Real* B, const Times& times = {}) const {
-    const Left<HowA, kA> left(*this, A);
-    const Right<HowB, kB, N> rights(*this, B);
-#pragma unroll 1
+  template <int K, class A, class B, int N, class Times = One>
+  __device__ void onto(float (&acc)[2][N][4], const Real* a, const Real* b, const Times& times = {}) const {
+    constexpr bool kWeighted = !std::is_same_v<Times, One>;
+    constexpr int kUnrolled = kPasses > 1 ? 1 : K / 32 < 2 ? K / 32 : 2;
+    const Left<A> left(*this, a);
+    const Right<B, N> rights(*this, b);
+#pragma unroll kUnrolled
     for (int k = 0; k < K; k += 32)
 #pragma unroll
       for (int q = 0; q < 4; ++q) {
-        Bits a[2][4], al[2][4], b[N][2], bl[N][2];
-        left.load(*this, k, q, a);
-        rights.load(*this, k, q, b);
-        if constexpr (!std::is_same_v<Times, One>) {
+        Bits x[2][4], xl[2][4], y[N][2], yl[N][2];
+        left.load(k, q, x);
+        rights.load(k, q, y);
+        if constexpr (kWeighted) {
           const float early = times(k + 8 * q + t), late = times(k + 8 * q + t + 4);
 #pragma unroll
           for (int m = 0; m < 2; ++m)
 #pragma unroll
-            for (int e = 0; e < 4; ++e) a[m][e] = __float_as_uint(__uint_as_float(a[m][e]) * (e < 2 ? early : late));
+            for (int e = 0; e < 4; ++e) x[m][e] = __float_as_uint(__uint_as_float(x[m][e]) * (e < 2 ? early : late));
         }
+        if constexpr (kPasses > 1 || kWeighted || !A::kRounded)
 #pragma unroll
-        for (int m = 0; m < 2; ++m)
+          for (int m = 0; m < 2; ++m)
 #pragma unroll
-          for (int e = 0; e < 4; ++e) split(a[m][e], al[m][e]);
+            for (int e = 0; e < 4; ++e) split(x[m][e], xl[m][e]);
+        if constexpr (kPasses > 1 || !B::kRounded)
 #pragma unroll
-        for (int n = 0; n < N; ++n)
+          for (int n = 0; n < N; ++n)
 #pragma unroll
-          for (int e = 0; e < 2; ++e) split(b[n][e], bl[n][e]);
+            for (int e = 0; e < 2; ++e) split(y[n][e], yl[n][e]);
 #pragma unroll
         for (int pass = kPasses > 1 ? 0 : 2; pass < 3; ++pass)
 #pragma unroll
           for (int n = 0; n < N; ++n)
 #pragma unroll
             for (int m = 0; m < 2; ++m)
-              mma(acc[m][n][0], acc[m][n][1], acc[m][n][2], acc[m][n][3], pass == 0 ? al[m] : a[m], pass == 1 ? bl[n] : b[n]);
+              mma(acc[m][n][0], acc[m][n][1], acc[m][n][2], acc[m][n][3], pass == 0 ? xl[m] : x[m], pass == 1 ? yl[n] : y[n]);
       }
   }
   __device__ static void split(Bits& x, Bits& low) {

@@ -79,17 +79,42 @@ struct TurnedPlace : ChunkPlace<D> {
   }
 };
 
-// Two neighbouring entries of a row of `width`, the first at an even place of it; `even`: may they be written at once?
-__device__ inline void store_pair(const Grad& to, Index i, int column, int width, bool even, float x, float y) {
-  if (even && column + 1 < width) {
+// Pairs of neighbouring entries of a row, eight columns apart, the first at `column` of `width`; `even`: may pairs be written at once?
+template <int N>
+__device__ void store_pairs(const Grad& to, Index i, int column, int width, bool even, const float (&x)[N][2]) {
+  if (even && column + 8 * N - 7 < width) {
     float2* p = reinterpret_cast<float2*>(to.p + i + column);
-    const float2 old = to.add ? *p : float2{0, 0};
-    *p = {x + old.x, y + old.y};
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const float2 old = to.add ? p[4 * n] : float2{0, 0};
+      p[4 * n] = {x[n][0] + old.x, x[n][1] + old.y};
+    }
     return;
   }
-  if (column < width) to(i + column, x);
-  if (column + 1 < width) to(i + column + 1, y);
+#pragma unroll
+  for (int n = 0; n < 2 * N; ++n)
+    if (column + 8 * (n / 2) + n % 2 < width) to(i + column + 8 * (n / 2) + n % 2, x[n / 2][n % 2]);
 }
+
+// Factors of the decays between a thread's rows and columns of scores: high and low parts of b, and delta of the columns.
+template <class L>
+struct Decays {
+  float row_high[2][2], row_low[2][2], high[2][2], low[2][2], delta[2][2];
+  __device__ Decays(const L& layout, const Real* rows) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(m, 2 * e), j = layout.template column<2>(m, e);
+        row_high[m][e] = rows[kHigh * kSteps + i], row_low[m][e] = rows[kLow * kSteps + i];
+        high[m][e] = rows[kHigh * kSteps + j], low[m][e] = rows[kLow * kSteps + j], delta[m][e] = rows[kDelta * kSteps + j];
+      }
+  }
+  // 2^{b_i - b_j} of row (m, e) and column (n, next), where it is not above the diagonal.
+  __device__ float operator()(int m, int e, int n, int next) const {
+    return exp2_weight((row_high[m][e] - high[n][next]) + (row_low[m][e] - low[n][next]));
+  }
+};
 
 // Keys in one tile. A state comes in while the values are worked on, and these while the next state is.
 template <int kPasses, int D>
@@ -121,8 +146,9 @@ struct OutputsBlock {
     fetch_values(0);
     arrive();
     float scores[2][2][4] = {};
-    layout.template onto<D, Along, D, Along, D>(scores, m + kQ, m + kS);
+    layout.template onto<D, Along<D>, Along<D>>(scores, m + kQ, m + kS);
     __syncthreads();
+    make_ready<kPasses, kThreads, kSteps * D>(thread, m + kQ);
     fetch_state(0);
     for (Index u = 0; u < units; ++u) {
       const Index h = at.first + u / v_tiles, vt = u % v_tiles;
@@ -135,12 +161,12 @@ struct OutputsBlock {
         weigh(layout, scores, rows, m);
       }
       float acc[2][2][4] = {};
-      layout.template onto<D, Along, D, Along, D>(acc, m + kQ, m + kS);
+      layout.template onto<D, Along<D, true>, Along<D, true>>(acc, m + kQ, m + kS);
       copies_wait<0>();
       __syncthreads();
       fetch_state(u + 1);
       pairs(layout, acc, [&](int i, int, float& x, float& y) { x *= rows[kFrom * kSteps + i], y *= rows[kFrom * kSteps + i]; });
-      layout.template add<kSteps, Along, kSteps, Across, kValues>(acc, m + kA, m + kV);
+      layout.template add<kSteps, Along<kSteps, true>, Across<kValues>>(acc, m + kA, m + kV);
       store(at, layout, acc, rows, m, h, vt);
       __syncthreads();
       fetch_values(u + 1);
@@ -161,18 +187,21 @@ struct OutputsBlock {
   // Scores of this head to the chip, and kSums: their sums over 16 columns.
   __device__ void weigh(const L& layout, const float (&scores)[2][2][4], const Real* rows, Real* m) const {
     const Real scale = t.a.scale;
+    const Decays<L> decays(layout, rows);
 #pragma unroll
     for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int e = 0; e < 4; e += 2) {
-        const int i = layout.row(mm, e);
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(mm, 2 * e);
         Real sum = 0;
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
           const int j = layout.template column<2>(n, 0);
-          const Real x = scale * scores[mm][n][e] * between(rows, i, j), y = scale * scores[mm][n][e + 1] * between(rows, i, j + 1);
+          const float x = i < j ? 0 : scale * scores[mm][n][2 * e] * decays(mm, e, n, 0);
+          const float y = i <= j ? 0 : scale * scores[mm][n][2 * e + 1] * decays(mm, e, n, 1);
           sum += x + y;
-          *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, j)) = {x * rows[kDelta * kSteps + j], y * rows[kDelta * kSteps + j + 1]};
+          *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, j)) = {ready<kPasses>(x * decays.delta[n][0]),
+                                                                      ready<kPasses>(y * decays.delta[n][1])};
         }
         if (!t.a.normalise) continue;
         sum = lanes_sum<4>(sum);
@@ -183,13 +212,13 @@ struct OutputsBlock {
   __device__ void store(const TurnedPlace<D>& at, const L& layout, const float (&acc)[2][2][4], const Real* rows, const Real* m, Index h,
                         Index vt) const {
     const Arguments& a = t.a;
-    const int width = at_most(a.V - vt * kValues, kValues);
+    const int width = at_most(a.V - vt * kValues, kValues), first = layout.template column<2>(0, 0);
     const Real skip = a.skip ? a.skip[h] : Real(0);
 #pragma unroll
     for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int e = 0; e < 4; e += 2) {
-        const int i = layout.row(mm, e);
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(mm, 2 * e);
         if (i >= at.count) continue;
         const Index row = (at.row + i) * a.heads + h;
         Real per = 1;
@@ -200,13 +229,15 @@ struct OutputsBlock {
           if (a.den && vt == 0 && layout.t == 0 && layout.right == 0) a.den[row] = den;
           per = 1 / den;
         }
+        float y[2][2];
 #pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          const int v = layout.template column<2>(n, 0);
-          const Real* x = m + kV + place<kValues>(i, v);
-          store_pair(Grad{a.y, false}, row * a.V + vt * kValues, v, width, t.even, acc[mm][n][e] * per + skip * x[0],
-                     acc[mm][n][e + 1] * per + skip * x[1]);
-        }
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+          for (int next = 0; next < 2; ++next) {
+            y[n][next] = acc[mm][n][2 * e + next] * per;
+            if (a.skip) y[n][next] += skip * m[kV + place<kValues>(i, first + 8 * n + next)];
+          }
+        store_pairs(Grad{a.y, false}, row * a.V + vt * kValues, first, width, t.even, y);
       }
   }
 };

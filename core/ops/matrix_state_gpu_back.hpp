@@ -56,7 +56,7 @@ struct GradientsBlock {
       if (other == kt) continue;
       at.keys(a.q, other, m + kS), at.keys(a.k, other, m + kG);
       arrive();
-      layout.template add<D, Along, D, Along, D>(p, m + kS, m + kG);
+      layout.template add<D, Along<D>, Along<D>>(p, m + kS, m + kG);
       __syncthreads();
     }
     at.keys(a.q, kt, m + kQ), at.keys(a.k, kt, m + kK);
@@ -70,10 +70,14 @@ struct GradientsBlock {
       copies_wait<2>();
       __syncthreads();
       fetch_values(u + 1);
-      if (u == 0) layout.template add<D, Along, D, Along, D>(p, m + kQ, m + kK);
+      if (u == 0) {
+        layout.template add<D, Along<D>, Along<D>>(p, m + kQ, m + kK);
+        __syncthreads();
+        make_ready<kPasses, kThreads, 2 * kSteps * D>(thread, m + kQ);
+      }
       if (a.normalise && vt == 0) at.ones_state(t.z, h, kt, m + kZ), at.ones_state(t.Gz, h, kt, m + kGz);
       if (kMany && vt == 0) weigh<true, false>(layout, p, f, inside, rows, m, of);
-      layout.template add<kValues, Along, kValues, Along, kValues>(f, dO, V);
+      layout.template add<kValues, Along<kValues>, Along<kValues>>(f, dO, V);
       if (!kMany) weigh<true, true>(layout, p, f, inside, rows, m, of);
       else if (last) weigh<false, true>(layout, p, f, inside, rows, m, of);
 
@@ -81,9 +85,9 @@ struct GradientsBlock {
       __syncthreads();
       {
         Square acc = {};
-        layout.template onto<D, Along, D, Along, D>(acc, m + kK, m + kG);
+        layout.template onto<D, Along<D, true>, Along<D, true>>(acc, m + kK, m + kG);
         pairs(layout, acc, [&](int j, int, float& x, float& y) { x *= rows[kTo * kSteps + j], y *= rows[kTo * kSteps + j]; });
-        if (kt == 0) layout.template add<kSteps, Across, kSteps, Across, kValues>(acc, m + kA, dO);
+        if (kt == 0) layout.template add<kSteps, Across<kSteps, true>, Across<kValues>>(acc, m + kA, dO);
         store_values(at, layout, acc, rows, V, dO, kt, h, vt, to_delta);
       }
       through(layout, dk, V, m + kG, last, rows, kToDelta, kTo, m + kGz, m + kK, of + kOfK);
@@ -127,6 +131,7 @@ struct GradientsBlock {
   template <bool kWeights, bool kSlopes>
   __device__ void weigh(const L& layout, const Square& p, Square& f, Square& inside, const Real* rows, Real* m, Real* of) const {
     const Real scale = t.a.scale;
+    const Decays<L> decays(layout, rows);
     float of_column[2][2] = {}, skip = 0;
 #pragma unroll
     for (int mm = 0; mm < 2; ++mm)
@@ -142,11 +147,11 @@ struct GradientsBlock {
           for (int next = 0; next < 2; ++next) {
             const int j = layout.template column<2>(n, next);
             float& x = f[mm][n][e + next];
-            const float decay = scale * between(rows, i, j), score = p[mm][n][e + next] * decay;
-            weight[next] = score * per;
+            const float decay = i < j ? 0 : scale * decays(mm, e / 2, n, next), score = p[mm][n][e + next] * decay;
+            weight[next] = ready<kPasses>(score * per);
             if (!kSlopes) continue;
             if (i == j) skip += x;
-            const float slope = x * per * rows[kDelta * kSteps + j] + extra, both = j < i ? score * slope : 0;
+            const float slope = x * per * decays.delta[n][next] + extra, both = j < i ? score * slope : 0;
             of_row += both, of_column[n][next] += both;
             if (kMany) x = slope * decay;
             else inside[mm][n][e + next] += slope * decay, x = 0;
@@ -182,11 +187,11 @@ struct GradientsBlock {
   __device__ void through(const L& layout, Wide& sum, const Real* X, const Real* state, bool last, const Real* rows, int factor, int ones,
                           const Real* z, const Real* Y, Real* of) const {
     if constexpr (kMany) {
-      layout.template add<kValues, Along, kValues, Across, D>(sum, X, state);
+      layout.template add<kValues, Along<kValues>, Across<D, true>>(sum, X, state);
       if (last) factored(layout, sum, rows, factor, ones, z, Y, of);
     } else {
       Wide own = {};
-      layout.template onto<kValues, Along, kValues, Across, D>(own, X, state);
+      layout.template onto<kValues, Along<kValues>, Across<D, true>>(own, X, state);
       factored(layout, own, rows, factor, ones, z, Y, of);
 #pragma unroll
       for (int i = 0; i < 8 * N; ++i) sum[i / (4 * N)][i / 4 % N][i % 4] += own[i / (4 * N)][i / 4 % N][i % 4];
@@ -236,45 +241,59 @@ struct GradientsBlock {
 
   // The shares of queries and keys that stay inside the chunk, from the gradient of q k^T.
   __device__ void share(const L& layout, Square& inside, Wide& dq, Wide& dk, Real* m) const {
-    pairs(layout, inside, [&](int i, int j, float x, float y) { *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, j)) = {x, y}; });
+    pairs(layout, inside, [&](int i, int j, float x, float y) {
+      *reinterpret_cast<float2*>(m + kA + place<kSteps>(i, j)) = {ready<kPasses>(x), ready<kPasses>(y)};
+    });
     __syncthreads();
-    layout.template add<kSteps, Along, kSteps, Across, D>(dq, m + kA, m + kK);
-    layout.template add<kSteps, Across, kSteps, Across, D>(dk, m + kA, m + kQ);
+    layout.template add<kSteps, Along<kSteps, true>, Across<D, true>>(dq, m + kA, m + kK);
+    layout.template add<kSteps, Across<kSteps, true>, Across<D, true>>(dk, m + kA, m + kQ);
   }
 
   __device__ void store_values(const TurnedPlace<D>& at, const L& layout, const Square& acc, const Real* rows, const Real* V,
                                const Real* dO, Index kt, Index h, Index vt, float (&to_delta)[2][2]) const {
     const Arguments& a = t.a;
-    const int width = at_most(a.V - vt * kValues, kValues);
-    const Real skip = a.skip && kt == 0 ? a.skip[h] : Real(0);
+    const int width = at_most(a.V - vt * kValues, kValues), first = layout.template column<2>(0, 0);
+    const bool skips = a.skip && kt == 0;
+    const Real skip = skips ? a.skip[h] : Real(0);
     const Grad dv = share_of(o.dv, 0, kt);
 #pragma unroll
     for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int e = 0; e < 4; e += 2) {
-        const int j = layout.row(mm, e);
+      for (int e = 0; e < 2; ++e) {
+        const int j = layout.row(mm, 2 * e);
         const float delta = rows[kDelta * kSteps + j];
-        const Index to = ((at.row + j) * a.heads + h) * a.V + vt * kValues;
+        float x[2][2];
 #pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          const int v = layout.template column<2>(n, 0), from = place<kValues>(j, v);
-          const float x = acc[mm][n][e], y = acc[mm][n][e + 1];
-          if (a.delta) to_delta[mm][e / 2] += x * V[from] + y * V[from + 1];
-          if (j < at.count) store_pair(dv, to, v, width, t.even, delta * x + skip * dO[from], delta * y + skip * dO[from + 1]);
-        }
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+          for (int next = 0; next < 2; ++next) {
+            const int from = place<kValues>(j, first + 8 * n + next);
+            x[n][next] = acc[mm][n][2 * e + next];
+            if (a.delta) to_delta[mm][e] += x[n][next] * V[from];
+            x[n][next] *= delta;
+            if (skips) x[n][next] += skip * dO[from];
+          }
+        if (j < at.count) store_pairs(dv, ((at.row + j) * a.heads + h) * a.V + vt * kValues, first, width, t.even, x);
       }
   }
 
   // Gradients of queries or keys, over the heads of the block.
-  __device__ void store_keys(const TurnedPlace<D>& at, const L& layout, Wide& acc, Real* parts, Grad to, Index h, Index kt) const {
+  __device__ void store_keys(const TurnedPlace<D>& at, const L& layout, const Wide& acc, Real* parts, Grad to, Index h, Index kt) const {
     const Arguments& a = t.a;
     if (parts) to = Grad{parts + at.part * a.B * a.T * t.ld(), false};
     if (h > at.first) to.add = true;
     const int width = at_most(a.K - kt * D, D);
     const Index first = at.row * t.ld() + at.group * a.K + kt * D;
-    pairs(layout, acc, [&](int i, int k, float x, float y) {
-      if (i < at.count) store_pair(to, first + i * t.ld(), k, width, t.even, x, y);
-    });
+#pragma unroll
+    for (int mm = 0; mm < 2; ++mm)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(mm, 2 * e);
+        float x[N][2];
+#pragma unroll
+        for (int n = 0; n < 2 * N; ++n) x[n / 2][n % 2] = acc[mm][n / 2][2 * e + n % 2];
+        if (i < at.count) store_pairs(to, first + i * t.ld(), layout.template column<N>(0, 0), width, t.even, x);
+      }
   }
 
   __device__ void leave_sums(const L& layout, float (&to_delta)[2][2], float& of_state, Real* of) const {

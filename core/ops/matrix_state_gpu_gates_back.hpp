@@ -18,13 +18,16 @@ __device__ void gradients_within(int sub, int lane, const Real* X, Index ld, int
   constexpr int kRow = D + 4;
   const int first = sub * kSub;
   for (int k = lane; k < D; k += 32) {
-    Real seen[kSub];
+    Real seen[kSub], decays[kSub];
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) seen[i] = first + i < count && k < width ? X[(first + i) * ld + k] : Real(0);
+    for (int i = 0; i < kSub; ++i) {
+      seen[i] = first + i < count && k < width ? X[(first + i) * ld + k] : Real(0);
+      decays[i] = step[(first + i) * Kp + k];
+    }
 #pragma unroll
     for (int n = 0; n < kSub; ++n) {
       const int i = kOfKeys ? kSub - 1 - n : n;
-      const Real decay = kOfKeys ? (i + 1 < kSub ? step[(first + i + 1) * Kp + k] : Real(1)) : step[(first + i) * Kp + k];
+      const Real decay = kOfKeys ? (i + 1 < kSub ? decays[i + 1 < kSub ? i + 1 : i] : Real(1)) : decays[i];
       const Real* weights = F + (first + i) * kScoreRow + first;
       Real sum = weights[i] * seen[i];
 #pragma unroll
@@ -112,17 +115,19 @@ struct ChannelGradientsBlock {
         layout.template product_nn<kSub>(inner, m + kA + other * kSub, kScoreRow, m + kQ + other * kSub * kRow + 4 * from, kRow);
       }
 #pragma unroll
-      for (int r = 0; r < 2; ++r)
+      for (int r = 0; r < 2; ++r) {
+        const int j = layout.template row<2>(r);
+        Real suf[kHalf], key[kHalf];
+        of_row(at, t.suf, a.k, first, decays, j, 4 * from, layout, suf, key);
 #pragma unroll
         for (int c = 0; c < kHalf; ++c) {
-          const int j = layout.template row<2>(r), k = 4 * from + layout.column_nt(c);
-          const bool there = j < at.count && k < width;
-          const Real suf = there ? t.suf[decays + j * t.Kp + k] : Real(0), key = there ? a.k[first + j * t.ld() + k] : Real(0);
-          const Real inside = inner[r][c] * suf + m[kX + j * kRow + k];
-          const Real outside = through[r][from + c] * suf * over_subs(m + kTotals, D, sub, 4, k);
-          if (there) o.dk(first + j * t.ld() + k, inside + outside);
-          m[kY + j * kRow + k] = -key * inside, m[kX + j * kRow + k] = key * outside;
+          const int k = 4 * from + layout.column_nt(c);
+          const Real inside = inner[r][c] * suf[c] + m[kX + j * kRow + k];
+          const Real outside = through[r][from + c] * suf[c] * over_subs(m + kTotals, D, sub, 4, k);
+          if (j < at.count && k < width) o.dk(first + j * t.ld() + k, inside + outside);
+          m[kY + j * kRow + k] = -key[c] * inside, m[kX + j * kRow + k] = key[c] * outside;
         }
+      }
     }
     __syncthreads();
     entries(layout, f, [&](int i, int j, Real x) { m[kA + i * kScoreRow + j] = x; });
@@ -150,20 +155,33 @@ struct ChannelGradientsBlock {
         layout.template product_nn<kSub>(own, m + kA + other * kSub, kScoreRow, m + kK + other * kSub * kRow + 4 * from, kRow);
       }
 #pragma unroll
-      for (int r = 0; r < 2; ++r)
+      for (int r = 0; r < 2; ++r) {
+        const int i = layout.template row<2>(r);
+        Real pre[kHalf], query[kHalf];
+        of_row(at, t.pre, a.q, first, decays, i, 4 * from, layout, pre, query);
 #pragma unroll
         for (int c = 0; c < kHalf; ++c) {
-          const int i = layout.template row<2>(r), k = 4 * from + layout.column_nt(c);
-          const bool there = i < at.count && k < width;
-          const Real pre = there ? t.pre[decays + i * t.Kp + k] : Real(0), query = there ? a.q[first + i * t.ld() + k] : Real(0);
+          const int k = 4 * from + layout.column_nt(c);
           const Real outside = a.scale * acc[r][from + c] * over_subs(m + kTotals, D, -1, sub, k);
-          const Real all = (own[r][c] + outside) * pre + m[kQ + i * kRow + k];
-          if (there) o.dq(first + i * t.ld() + k, all);
-          m[kY + i * kRow + k] += query * all;
+          const Real all = (own[r][c] + outside) * pre[c] + m[kQ + i * kRow + k];
+          if (i < at.count && k < width) o.dq(first + i * t.ld() + k, all);
+          m[kY + i * kRow + k] += query[c] * all;
         }
+      }
     }
     __syncwarp();
     gates(at, m, m + kY, h, sub, lane);
+  }
+
+  // A thread's entries of row i, from column `from`: of decays and of queries or keys, 0 where there are none. All loads before the first use.
+  __device__ void of_row(const ChunkPlace<D>& at, const Real* decays_of, const Real* x, Index first, Index decays, int i, int from,
+                         const L& layout, Real (&decay)[kHalf], Real (&entry)[kHalf]) const {
+#pragma unroll
+    for (int c = 0; c < kHalf; ++c) {
+      const int k = from + layout.column_nt(c);
+      const bool there = i < at.count && k < t.a.K;
+      decay[c] = there ? decays_of[decays + i * t.Kp + k] : Real(0), entry[c] = there ? x[first + i * t.ld() + k] : Real(0);
+    }
   }
 
   __device__ void store_values(const ChunkPlace<D>& at, const L& layout, Real (&acc)[2][16], const Real* m, Index h, Index vt) const {

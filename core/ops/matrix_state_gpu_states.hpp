@@ -64,12 +64,6 @@ __device__ void entries(const L& layout, Real (&acc)[R][C], const F& f) {
     for (int c = 0; c < C; ++c) f(layout.template row<R>(r), layout.column_nt(c), acc[r][c]);
 }
 
-// 2^{b_i - b_j}, 0 above the diagonal.
-__device__ inline Real between(const Real* rows, int i, int j) {
-  const Real *high = rows + kHigh * kSteps, *low = rows + kLow * kSteps;
-  return i < j ? Real(0) : exp2_weight((high[i] - high[j]) + (low[i] - low[j]));
-}
-
 // One warp a chunk of a head, two steps a lane.
 struct RowsBlock {
   static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4;
@@ -168,7 +162,9 @@ struct StatesBlock {
     for (Index n = 0; n < chunks; ++n) {
       const Index item = bh * chunks + (back ? chunks - 1 - n : n);
       Real* state = (back ? t.G : t.S) + (item * t.Vp + v0) * t.Kp + k0;
-      pairs(layout, acc, [&](int v, int k, float x, float y) { *reinterpret_cast<float2*>(state + v * t.Kp + k) = {x, y}; });
+      pairs(layout, acc, [&](int v, int k, float x, float y) {
+        *reinterpret_cast<float2*>(state + v * t.Kp + k) = {ready<kPasses>(x), ready<kPasses>(y)};
+      });
       const bool ones = a.normalise && v0 == 0;
 #pragma unroll
       for (int s = 0; s < kShares; ++s) {
@@ -181,7 +177,7 @@ struct StatesBlock {
       __syncthreads();
       const Real* from = memory + n % kStages * kBuffer;
       pairs(layout, acc, [&](int, int k, float& x, float& y) { x *= from[kTotal + k], y *= from[kTotal + k + 1]; });
-      layout.template add<kSteps, Across, kValues, Across, kPart>(acc, from + kY, from + kX, [&](int k) { return from[kF + k]; });
+      layout.template add<kSteps, Across<kValues>, Across<kPart>>(acc, from + kY, from + kX, [&](int k) { return from[kF + k]; });
 #pragma unroll
       for (int s = 0; s < kShares; ++s) {
         const int i = thread + s * kThreads, k = i % kPart;
