@@ -4,10 +4,10 @@
 // A block of 256 threads owns 4 kTiles channels with all of their gates: 16 rows of U a tile (row = 4 slot + channel; the GRU's fourth slot has
 // zeros), kept in registers as operands of lib/mma.hpp, three passes. The blocks of a group hold U together; groups share the batch in parts of 8
 // sequences. One warp computes the gates of an item, which is a tile with a part: 4 channels x 8 sequences are its 32 lanes.
-// Every step is an exchange between all blocks of a group, and its latency binds: one way through the L2 cache, about 1.5 thousand cycles,
-// beside H / 8 cycles for products and H / 2 for what a block reads. A number travels as a letter, 32 bits whose last one says whether it has
-// come (it costs 2^-23 of the value; three passes keep 2^-21): no counter, no fence, no second read. Letters of even and odd messages lie in
-// two halves of the memory, zeros at first, and the bit alternates between the messages of a half. Two halves are enough: a block sends
+// Every step is an exchange between all blocks of a group through the L2 cache, whose latency binds: on an H200 forward and backward of H 512
+// with 8 sequences take 5 us a position, products with the input included. A number travels as a letter, 32 bits whose last one says whether
+// it has come (it costs 2^-23 of the value; three passes keep 2^-21): no counter, no fence, no second read. Letters of even and odd messages
+// lie in two halves of the memory, zeros at first, and the bit alternates between the messages of a half. Two halves are enough: a block sends
 // message i only after it read i - 1 of every block, and these wrote i - 1 only after all of their threads had read i - 2.
 // Backward is in rnn_gpu_wide_back.hpp.
 #pragma once
