@@ -90,6 +90,7 @@ struct Op {
   Real* v(Param p) const;
   Real* d(Param p) const;  // add (+=) to it
   Real* v(Scratch s) const;
+  Room room(Scratch s) const { return {v(s), s.size}; }
   Real* v(State s) const;                                                    // (B, size)
   static Index columns(Tensor y) { return y.rank == 3 ? y.D() : y.last(); }  // of one position
   // How step() writes its output y (rows, columns): what the op that follows does, or as it is. Returns how many blocks of columns.

@@ -47,6 +47,12 @@ struct Scratch {  // memory that lives within one call of one op
   Index offset = -1, size = 0;
 };
 
+// The same with its address: what a function is lent.
+struct Room {
+  Real* p = nullptr;
+  Index size = 0;
+};
+
 // Where a gradient goes. The first writer of a backward pass sets, later ones add: no zeroing pass is needed.
 struct Grad {
   Real* p = nullptr;

@@ -15,7 +15,7 @@ namespace ssm {
 namespace {
 
 using Door = std::function<void(const Run&, const Gemm&)>;
-using SumDoor = std::function<void(const Run&, const Gemm&, Real*, Real*)>;
+using SumDoor = std::function<void(const Run&, const Gemm&, Real*, Room)>;
 
 struct Block {  // numbers on the host and on the device
   std::vector<double> host;
@@ -32,6 +32,7 @@ struct Block {  // numbers on the host and on the device
     copy_in(memory.as<void>(), raw.data(), memory.bytes());
   }
   Real* p() const { return memory.as<Real>(); }
+  Room room() const { return {p(), static_cast<Index>(host.size())}; }
   std::vector<double> read() const {
     std::vector<Real> raw(host.size());
     test_device().fence("ssm::test: result");
@@ -147,7 +148,7 @@ void check_sum(const SumDoor& door) {
             .C = product ? C.p() : nullptr,
             .ldc = s.N,
             .batch = s.batch},
-           rows ? sums.p() : nullptr, scratch.p());
+           rows ? sums.p() : nullptr, scratch.room());
       EXPECT_LT(relative_error(C.read(), expected), kTolerance) << s.M << 'x' << s.N << 'x' << s.K << " way " << way;
       EXPECT_LT(relative_error(sums.read(), expected_sums), kTolerance) << s.M << 'x' << s.N << 'x' << s.K << " way " << way;
     }
@@ -163,7 +164,7 @@ void bits_do_not_depend_on_threads() {
     Run run{*exec};
     gemm(run, false, true, M, N, K, 1, A.p(), K, B.p(), K, 0, C.p(), N);
     gemm_sum(run, {.ta = true, .M = K, .N = N, .K = M, .A = A.p(), .lda = K, .B = C.p(), .ldb = N, .C = D.p(), .ldc = N}, nullptr,
-             scratch.p());
+             scratch.room());
     exec->space.fence("ssm::test");
     products.push_back(C.read());
     sums.push_back(D.read());
@@ -204,6 +205,14 @@ TEST(Blas, Door) { check(kDoor); }
 TEST(Blas, Plain) { check(plain::gemm); }
 TEST(Blas, SumDoor) { check_sum(gemm_sum); }
 TEST(Blas, SumPlain) { check_sum(plain::gemm_sum); }
+TEST(Blas, SumRefusesTooLittleRoom) {  // a smaller product may be cut into more parts than a larger one
+  ASSERT_GT(gemm_sum_scratch(256, 256, 511, 256), gemm_sum_scratch(512, 256, 511, 256));
+  const Block A("A", 1000), C("C", 1), scratch("scratch", gemm_sum_scratch(1, 1, 1000, 1) - 1);
+  const Run on{test_device().exec()};
+  const Gemm sum{.M = 1, .N = 1, .K = 1000, .A = A.p(), .lda = 1000, .B = A.p(), .ldb = 1, .C = C.p(), .ldc = 1};
+  EXPECT_THROW(gemm_sum(on, sum, nullptr, scratch.room()), std::logic_error);
+  EXPECT_THROW(plain::gemm_sum(on, sum, nullptr, scratch.room()), std::logic_error);
+}
 TEST(Blas, BitsDoNotDependOnThreads) { bits_do_not_depend_on_threads(); }
 TEST(Blas, WeightsAreTurned) { weights_are_turned(); }
 TEST(Blas, SaysItsName) { EXPECT_FALSE(blas_name().empty()); }

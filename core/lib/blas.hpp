@@ -6,6 +6,7 @@
 #include <string>
 
 #include "run.hpp"
+#include "tensor.hpp"
 
 namespace ssm {
 
@@ -51,8 +52,8 @@ inline void gemm(const Run& r, bool ta, bool tb, Index M, Index N, Index K, Real
 
 // Products with a long sum (weight gradients):  C (M,N) = beta C + alpha sum_b op(A_b) op(B_b), and where row_sum is given
 // row_sum (M) += alpha sum_b sum_k op(A_b)(m,k). C must be dense (ldc = N) and may be null: then only row_sum is wanted.
-// `scratch` holds gemm_sum_scratch numbers of the same M, N, K and batch.
-void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch);
+// Throws std::logic_error where `scratch` has less than gemm_sum_scratch of the same M, N, K and batch.
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room scratch);
 
 // How gemm_sum cuts its sum: every matrix of the batch into `cuts` pieces along K, and the batch * cuts pieces into `parts` runs, each of
 // which one work item sums; the parts are then added in order.
@@ -78,7 +79,8 @@ std::string better_blas_core(const std::string& chosen);
 
 namespace plain {
 void gemm(const Run& r, const Gemm& g);
-void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch);
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room scratch);
+Real* parts_of_sum(const Gemm& g, Room scratch);  // its address, once it is known to be large enough
 // y[i] = beta y[i] + sum over parts in order of part[p * stride + i], i < count.
 void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index count, Real beta, Real* y);
 }  // namespace plain

@@ -152,7 +152,8 @@ void gemm(const Run& r, const Gemm& asked) {
 }
 
 // One matrix: the library divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
-void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room room) {
+  Real* scratch = plain::parts_of_sum(g, room);
   if (g.C && g.batch == 1) gemm(r, g);
   if (g.C && g.batch > 1) {
     const Index parts = sum_cut(g.M, g.N, g.K, g.batch).parts, width = parts < g.batch ? parts : g.batch;
@@ -171,7 +172,7 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
   if (!row_sum || blas_gpu::sum_rows(r, g, row_sum, scratch)) return;
   Gemm sums = g;
   sums.C = nullptr;
-  plain::gemm_sum(r, sums, row_sum, scratch);
+  plain::gemm_sum(r, sums, row_sum, room);
 }
 
 void set_gemm_precision(const std::string& precision) { gpu_blas::set_precision(precision); }

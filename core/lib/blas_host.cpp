@@ -122,8 +122,9 @@ void gemm(const Run& r, const Gemm& g) {
       });
 }
 
-void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room room) {
   one_thread();
+  Real* scratch = plain::parts_of_sum(g, room);
   constexpr Index kTile = 512;
   const SumCut cut = sum_cut(g.M, g.N, g.K, g.batch);
   const Index pieces = g.batch * cut.cuts, piece = (g.K + cut.cuts - 1) / cut.cuts, stride = g.M * (g.N + 1);

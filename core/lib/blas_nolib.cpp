@@ -5,7 +5,7 @@
 namespace ssm {
 
 void gemm(const Run& r, const Gemm& g) { plain::gemm(r, g); }
-void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) { plain::gemm_sum(r, g, row_sum, scratch); }
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room scratch) { plain::gemm_sum(r, g, row_sum, scratch); }
 void set_gemm_precision(const std::string& precision) {
   if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": the plain products have float precision only");
 }

@@ -1,4 +1,7 @@
 // blas_plain.cpp - matrix products in plain Kokkos: what the BLAS doors are compared with, and the door itself where there is no BLAS.
+#include <stdexcept>
+#include <string>
+
 #include "lib/blas.hpp"
 #include "lib/rows.hpp"
 
@@ -69,7 +72,16 @@ void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index 
       });
 }
 
-void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Real* scratch) {
+Real* parts_of_sum(const Gemm& g, Room scratch) {
+  const Index needed = gemm_sum_scratch(g.M, g.N, g.K, g.batch);
+  if (scratch.size >= needed) return scratch.p;
+  throw std::logic_error("gemm_sum of (" + std::to_string(g.M) + ", " + std::to_string(g.N) + ") over " + std::to_string(g.batch) +
+                         " times " + std::to_string(g.K) + " needs " + std::to_string(needed) + " numbers of scratch, got " +
+                         std::to_string(scratch.size));
+}
+
+void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room room) {
+  Real* scratch = parts_of_sum(g, room);
   const SumCut cut = sum_cut(g.M, g.N, g.K, g.batch);
   const Index width = g.N + 1, pieces = g.batch * cut.cuts, piece = (g.K + cut.cuts - 1) / cut.cuts;
   const Gemm c = g;

@@ -107,7 +107,7 @@ struct DenseScan final : Op {
                   .C = d(A),
                   .ldc = p,
                   .batch = B},
-             nullptr, v(parts));
+             nullptr, room(parts));
   }
   Cost cost() const override {
     const double rows = static_cast<double>(w.size()), product = 2 * rows * static_cast<double>(p), real = sizeof(Real);

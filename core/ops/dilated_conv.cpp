@@ -171,7 +171,7 @@ struct DilatedConv final : Op {
                 .C = v(dW) + j * outputs * inputs,
                 .ldc = inputs,
                 .batch = x.B()},
-               j == home && affine ? d(b) : nullptr, v(parts));
+               j == home && affine ? d(b) : nullptr, room(parts));
     });
     unpack(r);
   }

@@ -171,7 +171,7 @@ struct Patches final : Op {
                     .beta = 1,
                     .C = d(W),
                     .ldc = width};
-    gemm_sum(r, to_W, d(b), v(parts));
+    gemm_sum(r, to_W, d(b), room(parts));
   }
   Cost cost() const override {
     const double R = static_cast<double>(y.rows()), weights = static_cast<double>(W.size), io = R * static_cast<double>(width + y.D());

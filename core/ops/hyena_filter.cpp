@@ -162,7 +162,7 @@ struct HyenaFilter final : Op {
                   .beta = 1,
                   .C = d(weight),
                   .ldc = N};
-    gemm_sum(r, to, row_sum, v(sums));
+    gemm_sum(r, to, row_sum, room(sums));
   }
   Cost cost() const override {
     const double T = static_cast<double>(taps), w = static_cast<double>(units), all = static_cast<double>(C), real = sizeof(Real);

@@ -68,7 +68,7 @@ struct Fourier final : Form {
                   .beta = 1,
                   .C = d(c),
                   .ldc = 2 * modes};
-    gemm_sum(r, to, nullptr, v(sums));
+    gemm_sum(r, to, nullptr, room(sums));
   }
   Cost cost() const override {
     const double all = static_cast<double>(H * taps), m = static_cast<double>(modes), real = sizeof(Real);

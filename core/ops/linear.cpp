@@ -109,7 +109,7 @@ struct Linear final : Op {
                     .C = d(W),
                     .ldc = in_size,
                     .batch = batch};
-    gemm_sum(r, to_W, b.id < 0 ? nullptr : d(b), v(parts));
+    gemm_sum(r, to_W, b.id < 0 ? nullptr : d(b), room(parts));
     if (added.id >= 0) pass(r, y, added);
   }
 

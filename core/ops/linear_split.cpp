@@ -117,7 +117,7 @@ struct LinearSplit final : Op {
                       .beta = 1,
                       .C = dweight,
                       .ldc = in_size};
-      gemm_sum(r, to_W, nullptr, v(sums));
+      gemm_sum(r, to_W, nullptr, room(sums));
     };
     if (narrow()) {
       Real* to = v(joint);

@@ -196,7 +196,7 @@ struct LstmNorm final : Op {
                   .C = d(U),
                   .ldc = H,
                   .batch = B},
-             nullptr, v(parts));
+             nullptr, room(parts));
   }
   Cost cost() const override {
     const double places = static_cast<double>(B * T), all = places * static_cast<double>(H), real = sizeof(Real);

@@ -379,7 +379,7 @@ struct MimoScan final : Op {
                        .beta = to.add ? Real(1) : Real(0),
                        .C = to.p,
                        .ldc = N};
-    gemm_sum(r, product, nullptr, v(sums));
+    gemm_sum(r, product, nullptr, room(sums));
   }
 
   Cost cost() const override {

@@ -84,7 +84,7 @@ struct Rnn final : Op {
     if (o.learn_start) dh0 = scratch(B * H);
     sums = scratch(kSlots * H);
     parts = scratch(std::max({gemm_sum_scratch(G * H, I, B * T, 1), gemm_sum_scratch(G * H, H, T, B), gemm_sum_scratch(2 * H, H, T, B),
-                              gemm_sum_scratch(kSlots * H, 1, B * T, 1)}));
+                              gemm_sum_scratch(H, H, T, B), gemm_sum_scratch(kSlots * H, 1, B * T, 1)}));
   }
   const char* name() const override { return Cell::kOwnCarry ? "lstm" : "gru"; }
 
@@ -262,14 +262,14 @@ struct Rnn final : Op {
                   .C = to,
                   .ldc = columns,
                   .batch = batch},
-             nullptr, v(parts));
+             nullptr, room(parts));
   }
 
   void biases(const Run& r) {
     const Index channels = H;
     Real *all = v(sums), *to_x = d(bias_x), *to_h = d(bias_h);
     fill(r, all, kSlots * H, 0);
-    gemm_sum(r, Gemm{.ta = true, .M = kSlots * H, .N = 1, .K = B * T, .A = v(da), .lda = kSlots * H, .ldc = 1}, all, v(parts));
+    gemm_sum(r, Gemm{.ta = true, .M = kSlots * H, .N = 1, .K = B * T, .A = v(da), .lda = kSlots * H, .ldc = 1}, all, room(parts));
     each(
         "ssm::rnn_biases", r, G * H, KOKKOS_LAMBDA(const Index i) {
           const Index gate = i / channels, k = i - gate * channels;

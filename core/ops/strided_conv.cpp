@@ -50,7 +50,7 @@ struct StridedConv final : Op {
     const Real* X = unfold(r);
     Gemm to_W{.ta = true, .M = y.D(), .N = width * F, .K = y.rows(), .A = d(y), .lda = y.D(), .B = X, .ldb = width * F};
     to_W.beta = 1, to_W.C = d(W), to_W.ldc = width * F;
-    gemm_sum(r, to_W, d(b), v(parts));
+    gemm_sum(r, to_W, d(b), room(parts));
   }
   Cost cost() const override {
     const double rows = static_cast<double>(y.rows()), weights = static_cast<double>(W.size), numbers = static_cast<double>(y.size());
