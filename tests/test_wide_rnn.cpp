@@ -159,7 +159,8 @@ TEST(WideRnn, GradientsOfManyPositions) {
   c.build = [=](Net& n, const std::vector<Tensor>& x) { return rnn(n, x[0], o); };
   Probe probe(test_device().exec(), c);
   probe.forward({test_values("input0", c.inputs[0].size())});
-  for (const double v : probe.backward(test_values("dy", c.inputs[0].size()))[0]) ASSERT_TRUE(std::isfinite(v));
+  const Values dx = probe.backward(test_values("dy", c.inputs[0].size()))[0];
+  for (const double v : dx) ASSERT_TRUE(std::isfinite(v));
 }
 
 }  // namespace
