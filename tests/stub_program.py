@@ -1,11 +1,12 @@
 """Stands in for the ssmbench binary in tests of the scripts: its command line, three variants, training in moments.
 
-A step of mamba at T 1024 kills the benchmark, one of brand_new at T 512 is skipped.
+A training step of mamba at T 1024 kills the benchmark, one of brand_new at T 512 is skipped.
 By seed: 7 is refused by the program (exit 2), 8 diverges, 9 is skipped, 10 kills itself half-way, 11 exits with 1,
 12 never ends.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -134,18 +135,19 @@ def bench(point: dict) -> int:
 
 
 def steps(point: dict, f) -> None:
-    """/bench of one variant, the product of B and T but for what the filter leaves out."""
+    """/bench of one variant, the product of mode, B and T but for what the filter leaves out."""
     import h5py
 
     variant, rows = point["variants"], []
     f.create_group("meta").attrs.update(cpu="test", device="", threads=1)
-    for b, t in ((int(b), int(t)) for b in point["B"].split(",") for t in point["T"].split(",")):
-        case = f"step.{variant}.train.B{b}.T{t}.D{point['D']}"
-        row = {"case": case, "level": "step", "variant": variant, "mode": "train", "B": b, "T": t, "D": 8}
+    for mode, b, t in itertools.product(point["mode"].split(","), point["B"].split(","), point["T"].split(",")):
+        b, t = int(b), int(t)
+        case = f"step.{variant}.{mode}.B{b}.T{t}.D{point['D']}"
+        row = {"case": case, "level": "step", "variant": variant, "mode": mode, "B": b, "T": t, "D": 8}
         row |= {"tokens": b * t, "flops": 1.0, "exps": 1.0, "bytes": 1.0, "high_water": 2**20}
         if not re.search(point["benchmark"].removeprefix("--benchmark_filter="), case):
             row |= {"state": "skipped", "reason": "left out by the benchmark filter"}
-        elif variant == "mamba" and t == 1024:
+        elif variant == "mamba" and mode == "train" and t == 1024:
             os.kill(os.getpid(), signal.SIGKILL)
         elif variant == "brand_new" and t == 512:
             row |= {"state": "skipped", "reason": "needs 9 MiB, the device has 1 MiB free"}

@@ -168,9 +168,14 @@ class Lengths(Case):
         self.assertEqual(run.kind, "bench")
         rows = {
             (v, t): (b, s, r)
-            for v, t, b, s, r in zip(*(run.bench[k] for k in ("variant", "T", "B", "state", "reason")), strict=True)
+            for v, t, b, s, r, m in zip(
+                *(run.bench[k] for k in ("variant", "T", "B", "state", "reason", "mode")), strict=True
+            )
+            if m == "train"
         }
         self.assertEqual(len(rows), 12)
+        forward = [s for m, s in zip(run.bench["mode"], run.bench["state"], strict=True) if m == "forward"]
+        self.assertEqual(sorted(forward), ["ok"] * 11 + ["skipped"])
         self.assertEqual([rows["s4d", t][0] for t in (256, 512, 1024, 2048)], [4, 2, 1, 1])
         self.assertEqual({rows["s4d", t][1] for t in (256, 512, 1024, 2048)}, {"ok"})
         self.assertEqual(rows["brand_new", 512][1:], ("skipped", "needs 9 MiB, the device has 1 MiB free"))

@@ -1,6 +1,9 @@
 // causal_conv_gpu.hpp - the short causal convolution of 2 to 4 taps on CUDA and HIP: a thread takes one channel over a run of positions, the
 // window in registers, 8 positions' loads in flight. Every array is read or written once: 8 bytes an entry forward, 12 backward.
+// y may be turned, (B,D,T): a thread then reads or writes whole sectors of its channel's row.
 #pragma once
+#include <cstdint>
+
 #include "lib/each.hpp"
 #include "lib/gpu.hpp"
 #include "lib/warp.hpp"
@@ -10,30 +13,65 @@
 namespace ssm::causal_conv_op {
 
 constexpr int kAhead = 8;  // positions loaded together
+static_assert(kRun % kAhead == 0);
 
 inline bool few_taps(int w) { return w >= 2 && w <= 4; }
 
-// Where item k works: channel c of positions [begin, end) of the sequence whose first entry of that channel is `origin` of x, `out` of y.
+// Where item k works: channel c of positions [begin, end) of the sequence whose first entry of that channel is `origin` of x, `out` of y,
+// whose next is `step` further.
 struct Place {
-  Index row, c, begin, end, origin, out;
-  KOKKOS_FUNCTION Place(const Arguments& a, Index k) {
+  Index row, c, begin, end, origin, out, step;
+  KOKKOS_FUNCTION Place(const Arguments& a, Index k, bool turned) {
     row = quotient(k, a.D);
     c = k - row * a.D;
     const Index b = quotient(row, a.runs);
     begin = (row - b * a.runs) * a.run;
     end = begin + a.run < a.T ? begin + a.run : a.T;
-    origin = b * a.T * a.wide + c, out = b * a.T * a.D + c;
+    origin = b * a.T * a.wide + c;
+    out = turned ? (b * a.D + c) * a.T : b * a.T * a.D + c, step = turned ? 1 : a.D;
   }
 };
 
-template <int taps>
+struct alignas(4 * sizeof(Real)) FourOfRow {
+  Real at[4];
+};
+KOKKOS_FUNCTION inline bool whole_fours(const Real* p) { return reinterpret_cast<std::uintptr_t>(p) % alignof(FourOfRow) == 0; }
+
+// x[s] = from[s step] for s < count, 0 above; neighbours four at a time.
+template <bool turned>
+KOKKOS_FUNCTION void load_run(Real (&x)[kAhead], const Real* from, Index step, Index count) {
+  if (turned && count >= kAhead && whole_fours(from)) {
+    SSM_UNROLL
+    for (int s = 0; s < kAhead; s += 4) {
+      const FourOfRow four = *reinterpret_cast<const FourOfRow*>(from + s);
+      SSM_UNROLL
+      for (int e = 0; e < 4; ++e) x[s + e] = four.at[e];
+    }
+    return;
+  }
+  SSM_UNROLL
+  for (int s = 0; s < kAhead; ++s) x[s] = s < count ? from[s * step] : Real(0);
+}
+template <bool turned>
+KOKKOS_FUNCTION void store_run(const Real (&x)[kAhead], Real* to, Index step, Index count) {
+  if (turned && count >= kAhead && whole_fours(to)) {
+    SSM_UNROLL
+    for (int s = 0; s < kAhead; s += 4) *reinterpret_cast<FourOfRow*>(to + s) = {x[s], x[s + 1], x[s + 2], x[s + 3]};
+    return;
+  }
+  SSM_UNROLL
+  for (int s = 0; s < kAhead; ++s)
+    if (s < count) to[s * step] = x[s];
+}
+
+template <int taps, bool turned>
 struct ForwardHeld {
   Arguments a;
 
   KOKKOS_FUNCTION void operator()(const Index item) const {
     constexpr int kPast = taps - 1;
-    const Place at(a, item);
-    Real tap[taps], x[kPast + kAhead];
+    const Place at(a, item, turned);
+    Real tap[taps], x[kPast + kAhead], y[kAhead];
     const Real bias = a.b[at.c];
     SSM_UNROLL
     for (int k = 0; k < taps; ++k) tap[k] = a.W[at.c * taps + k];
@@ -47,23 +85,27 @@ struct ForwardHeld {
         Real sum = bias;
         SSM_UNROLL
         for (int k = 0; k < taps; ++k) sum += tap[k] * x[s + k];
-        if (first + s < at.end) a.y[at.out + (first + s) * a.D] = a.silu ? silu(sum) : sum;
+        y[s] = a.silu ? silu(sum) : sum;
       }
+      store_run<turned>(y, a.y + at.out + first * at.step, at.step, at.end - first);
       SSM_UNROLL
       for (int j = 0; j < kPast; ++j) x[j] = x[kAhead + j];
     }
   }
 };
 
-// x[j] is position first - kPast + j, g[j] position first + j: dx_t needs g as far ahead as the convolution looks back.
-template <int taps>
+// x[j] is position first - kPast + j, g[j] position first + j: dx_t needs g as far ahead as the convolution looks back. up[j], next[j] are dy
+// at first + j and at first + kAhead + j.
+template <int taps, bool turned>
 struct BackwardHeld {
   static constexpr int kPast = taps - 1;
   Arguments a;
 
   KOKKOS_FUNCTION void operator()(const Index item) const {
-    const Place at(a, item);
-    Real tap[taps], dW[taps], db = 0, x[2 * kPast + kAhead], g[kPast + kAhead];
+    const Place at(a, item, turned);
+    Real tap[taps], dW[taps], db = 0, x[2 * kPast + kAhead], g[kPast + kAhead], up[kAhead], next[kAhead];
+    const Real* dy = a.dy + at.out;
+    load_run<turned>(up, dy + at.begin * at.step, at.step, a.T - at.begin);
     const Real bias = a.b[at.c];
     SSM_UNROLL
     for (int k = 0; k < taps; ++k) tap[k] = a.W[at.c * taps + k], dW[k] = 0;
@@ -73,20 +115,17 @@ struct BackwardHeld {
       x[j] = t < 0 || t >= a.T ? Real(0) : a.x[at.origin + t * a.wide];
     }
     SSM_UNROLL
-    for (int j = 0; j < kPast; ++j) {
-      const Index t = at.begin + j;
-      g[j] = slope_times(tap, bias, x + j, t < a.T ? a.dy[at.out + t * a.D] : Real(0));
-    }
+    for (int j = 0; j < kPast; ++j) g[j] = slope_times(tap, bias, x + j, up[j]);
     for (Index first = at.begin; first < at.end; first += kAhead) {
-      Real dy[kAhead];
+      load_run<turned>(next, dy + (first + kAhead) * at.step, at.step, a.T - first - kAhead);
       SSM_UNROLL
       for (int s = 0; s < kAhead; ++s) {
         const Index t = first + kPast + s;
         x[2 * kPast + s] = t < a.T ? a.x[at.origin + t * a.wide] : Real(0);
-        dy[s] = t < a.T ? a.dy[at.out + t * a.D] : Real(0);
       }
       SSM_UNROLL
-      for (int s = 0; s < kAhead; ++s) g[kPast + s] = slope_times(tap, bias, x + kPast + s, dy[s]);
+      for (int s = 0; s < kAhead; ++s)
+        g[kPast + s] = slope_times(tap, bias, x + kPast + s, s + kPast < kAhead ? up[s + kPast] : next[s + kPast - kAhead]);
       SSM_UNROLL
       for (int s = 0; s < kAhead; ++s) {
         if (first + s >= at.end) continue;
@@ -103,6 +142,8 @@ struct BackwardHeld {
       for (int j = 0; j < 2 * kPast; ++j) x[j] = x[kAhead + j];
       SSM_UNROLL
       for (int j = 0; j < kPast; ++j) g[j] = g[kAhead + j];
+      SSM_UNROLL
+      for (int s = 0; s < kAhead; ++s) up[s] = next[s];
     }
     Real* part = a.parts + at.row * a.D * (taps + 1);
     SSM_UNROLL
@@ -119,17 +160,20 @@ struct BackwardHeld {
   }
 };
 
-inline void forward_on_gpu(const Run& r, Index B, const Arguments& a) {
+template <template <int, bool> class Held, bool turned>
+void launch_held(const char* label, const Run& r, Index B, const Arguments& a) {
   const Index items = B * a.runs * a.D;
-  if (a.w == 2) launch("ssm::causal_conv", r, items, ForwardHeld<2>{a});
-  else if (a.w == 3) launch("ssm::causal_conv", r, items, ForwardHeld<3>{a});
-  else launch("ssm::causal_conv", r, items, ForwardHeld<4>{a});
+  if (a.w == 2) launch(label, r, items, Held<2, turned>{a});
+  else if (a.w == 3) launch(label, r, items, Held<3, turned>{a});
+  else launch(label, r, items, Held<4, turned>{a});
 }
-inline void backward_on_gpu(const Run& r, Index B, const Arguments& a) {
-  const Index items = B * a.runs * a.D;
-  if (a.w == 2) launch("ssm::causal_conv_bwd", r, items, BackwardHeld<2>{a});
-  else if (a.w == 3) launch("ssm::causal_conv_bwd", r, items, BackwardHeld<3>{a});
-  else launch("ssm::causal_conv_bwd", r, items, BackwardHeld<4>{a});
+inline void forward_on_gpu(const Run& r, Index B, const Arguments& a, bool turned) {
+  if (turned) launch_held<ForwardHeld, true>("ssm::causal_conv_turned", r, B, a);
+  else launch_held<ForwardHeld, false>("ssm::causal_conv", r, B, a);
+}
+inline void backward_on_gpu(const Run& r, Index B, const Arguments& a, bool turned) {
+  if (turned) launch_held<BackwardHeld, true>("ssm::causal_conv_turned_bwd", r, B, a);
+  else launch_held<BackwardHeld, false>("ssm::causal_conv_bwd", r, B, a);
 }
 
 }  // namespace ssm::causal_conv_op

@@ -1,9 +1,10 @@
 """Speed and memory against length.
 
-Tokens per second of one mixer, by passes, or milliseconds of a whole training step (left), and the most memory
-allocated at once (right), a row of panels per device; medians, the band from the lower to the upper quartile. Crosses:
-where a mixer overtakes attention, or is overtaken (without attention: the fastest at the shortest length), between the
-two lengths that were timed. Below: why points are missing.
+Tokens per second of one mixer, by passes, or milliseconds of a whole model, forward and training step (left), and the
+most memory allocated at once (right), a row of panels per device; medians, the band from the lower to the upper
+quartile. Crosses: where a mixer overtakes attention, or is overtaken (without attention: the fastest at the shortest
+length), between the two lengths that were timed. Below: the exponent of the time of a position in T over the last
+factor of four, and why points are missing.
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ MIB = 1024.0**2
 # What is drawn of a case, at a percentile of its samples
 SHOWN = {
     "mixer": ("tokens per second", lambda c, q=50: c.tokens / np.percentile(c.seconds, q)),
-    "step": ("one training step (ms)", lambda c, q=50: 1e3 * np.percentile(c.seconds, q)),
+    "step": ("whole model (ms)", lambda c, q=50: 1e3 * np.percentile(c.seconds, q)),
 }
 
 
@@ -44,6 +45,23 @@ def cross(ax, by_label, height):
             said.append((x, label))
     lengths = ", ".join(f"{label} {x:.0f}" for x, label in sorted(said))
     return f"crossings with {base} at T of about: {lengths}." if said else f"no mixer crosses {base}."
+
+
+def slopes(by_label):
+    """d log(time of a position) / d log T from a quarter of a mixer's longest length, or less, to that."""
+    said = []
+    for label, mine in by_label.items():
+        last = mine[-1]
+        earlier = [c for c in mine if 4 * c.T <= last.T]
+        if not earlier:
+            continue
+        first = earlier[-1]
+        said.append((np.log(first.rate / last.rate) / np.log(last.T / first.T), label, last.T))
+    if not said:
+        return None
+    longest = max(t for _, _, t in said)
+    words = [f"{label} {s:.2f}" + ("" if t == longest else f" (to {name(t)})") for s, label, t in sorted(said)]
+    return f"exponents of the time of a position at T of {name(longest)}: {', '.join(words)}."
 
 
 def name(length):
@@ -105,6 +123,8 @@ def figure(runs):
         dress(axes[0], what, f"{where}{cases.MODES[mode]}, {rows}, D {shape.D}, threads {shape.threads}", lengths)
         dress(axes[1], "memory (MiB)", "", lengths)
         notes.append(f"{where}{cases.MODES[mode].capitalize()}: {cross(axes[0], by_label, height)}")
+        if said := slopes(by_label):
+            notes.append(f"{where}{cases.MODES[mode].capitalize()}: {said}")
         here = [[c for c in every if (c.device, c.mode) == (device, mode)] for every in (lost, timed)]
         notes += [where + text for text in gone(*here, lengths)]
     curves.legend(canvas)
