@@ -1,6 +1,8 @@
 // S5 and LRU: golden numbers of their scans and initial values, the scan op alone, one direction as the mirror of the other.
 #include <cmath>
 
+#include "error.hpp"
+#include "lib/blas.hpp"
 #include "model.hpp"
 #include "op_check.hpp"
 #include "ops/mimo.hpp"
@@ -166,5 +168,59 @@ INSTANTIATE_TEST_SUITE_P(Mimo, Scan,
                                            ScanCase{2, 64, 1, 2, 1, "chunked"}, ScanCase{1, 65, 2, 1, 1, "chunked"},
                                            ScanCase{1, 66, 2, 1, 2, "chunked"}, ScanCase{2, 200, 3, 17, 2, "chunked"},
                                            ScanCase{3, 129, 5, 33, 1, "chunked"}, ScanCase{1, 1100, 1, 1, 2, "chunked"}));
+
+bool has_tf32() {
+  try {
+    set_gemm_precision("tf32");
+    set_gemm_precision("fp32");
+    return true;
+  } catch (const Unsupported&) {
+    return false;
+  }
+}
+
+// Where run.gemm allows TF32 a GPU walks tiles: outputs and every gradient against the plain kernels, tiles cut by the end of a sequence, modes and
+// columns that fill no block, modes that forget nothing for long, gradients added to another's; the same bits in two runs; evaluation.
+TEST(Mimo, TilesInTf32) {
+  if (!has_tf32()) GTEST_SKIP() << "no TF32 in this build";
+  struct Tiles {
+    Index B, T, H, p;
+    double most = 0.65;  // of |Re lambda|
+    bool twice = false;
+  };
+  for (const Tiles& k : {Tiles{2, 100, 24, 40}, Tiles{1, 1, 8, 4}, Tiles{3, 17, 4, 4, 0.65, true}, Tiles{2, 130, 132, 36},
+                         Tiles{2, 300, 128, 64}, Tiles{2, 129, 260, 128, 0.65, true}, Tiles{1, 70, 512, 100}, Tiles{2, 200, 512, 32},
+                         Tiles{1, 333, 260, 64}, Tiles{1, 20000, 8, 4, 0.9995}, Tiles{70, 530, 256, 128}, Tiles{64, 40, 16, 1}}) {
+    const auto run = [&](const char* view, const char* precision, Mode mode) {
+      set_gemm_precision(precision);
+      OpCase c;
+      c.B = k.B, c.T = k.T, c.D = k.H, c.mode = mode;
+      c.inputs = {shaped({k.B, k.T, k.H}), shaped({4, k.p}), shaped({2 * k.p, k.H}), shaped({k.H, 2 * k.p})};
+      c.build = [&](Net& n, const std::vector<Tensor>& in) {
+        const MimoSystem system{in[1], in[2], in[3]};
+        const Tensor y = mimo_scan(n, in[0], system, n.param("D", {k.H}, init::normal(1)), view);
+        return k.twice ? add(n, y, mimo_scan(n, in[0], system, n.param("E", {k.H}, init::normal(1)), view)) : y;
+      };
+      Arrays in;
+      for (const Tensor& t : c.inputs) in.push_back(test_values("in" + std::to_string(in.size()), t.size()));
+      for (std::size_t i = 0; i < at(4 * k.p); ++i) in[1][i] *= i < at(k.p) ? k.most : i < at(2 * k.p) ? 0.02 : 1e-6;
+      if (k.most > 0.9)
+        for (std::size_t i = 0; i < at(k.p); ++i) in[1][i] = k.most - 1e-3 * std::abs(in[1][i]);
+      Probe probe(test_device().exec(), c);
+      Arrays all{probe.forward(in)};
+      if (mode == Mode::train) {
+        for (auto& dx : probe.backward(test_values("dy", static_cast<Index>(all[0].size())))) all.push_back(dx);
+        all.push_back(probe.params().get_grad("D"));
+      }
+      set_gemm_precision("fp32");
+      return all;
+    };
+    const Arrays plain = run("sequential", "fp32", Mode::train), tiles = run("chunked", "tf32", Mode::train);
+    for (std::size_t i = 0; i < plain.size(); ++i)
+      EXPECT_LT(relative_error(tiles[i], plain[i]), 0.01) << k.T << ' ' << k.H << ' ' << k.p << ", array " << i;
+    EXPECT_EQ(run("chunked", "tf32", Mode::train), tiles) << k.T << ' ' << k.H << ' ' << k.p;
+    EXPECT_EQ(run("chunked", "tf32", Mode::evaluate)[0], tiles[0]) << k.T << ' ' << k.H << ' ' << k.p;
+  }
+}
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "math.hpp"
 #include "ops/mimo.hpp"
 #include "ops/mimo_gaps.hpp"
+#include "ops/mimo_scan_gpu.hpp"
 #include "ops/starts.hpp"
 
 namespace ssm::mimo_scan_op {
@@ -216,8 +217,9 @@ struct MimoScan final : Op {
   Disc disc = Disc::zoh;
   Param D;
   State carried;
-  Scratch carry, dx, parts, sums, skips, inputs;
+  Scratch carry, dx, parts, sums, skips, inputs, apart;
   Index p, H, S, rows, chunk, chunks, directions;
+  bool tiled = false;  // mimo_scan_gpu.hpp has room for what it needs
 
   // gaps_ absent (id -1): even steps
   MimoScan(Net& net, Tensor u_, const MimoSystem& system, Param skip, bool chunked, Tensor gaps_ = {}, Disc disc_ = Disc::zoh,
@@ -245,15 +247,22 @@ struct MimoScan final : Op {
     chunks = (u.T() + chunk - 1) / chunk;
     y = out(u, drop);
     x = keep(shaped({u.B(), u.T(), S}));
-    carry = scratch(u.B() * chunks * 2 * p);
+#if defined(SSM_MIMO_ON_TILES)
+    tiled = chunked && n.mode != Mode::stream && directions == 1 && starts.id < 0 && !uneven() && takes_tiles(p, H) && tf32_products();
+    if (tiled) {
+      carry = scratch(u.B() * pieces_of(u.T()) * S);
+      if (parts_of(p, H) > 1) apart = scratch(rows * S);
+    }
+#endif
+    if (!tiled) carry = scratch(u.B() * chunks * 2 * p);
     if (n.mode == Mode::stream) carried = state(2 * p);
     if (n.mode == Mode::stream && directions > 1) throw std::logic_error("mimo_scan: two directions cannot stream");
     if (n.mode != Mode::train) return;
     dx = scratch(rows * S);
-    parts = scratch(uneven() ? u.B() * 3 * p : directions * u.B() * chunks * 2 * p);
+    parts = scratch(uneven() ? u.B() * 3 * p : tiled ? walk_sums() * S : directions * u.B() * chunks * 2 * p);
     if (uneven()) inputs = scratch(rows * 2 * p);
     sums = scratch(std::max(gemm_sum_scratch(2 * p, H, rows, 1), gemm_sum_scratch(H, S, rows, 1)));
-    skips = scratch(sum_columns_scratch(rows, H));
+    skips = scratch(tiled ? walk_sums() * H : sum_columns_scratch(rows, H));
   }
   const char* name() const override { return uneven() ? "mimo_gap_scan" : "mimo_scan"; }
   bool uneven() const { return gaps.id >= 0; }
@@ -285,6 +294,45 @@ struct MimoScan final : Op {
     launch_lanes("ssm::mimo_scan", r, u.B() * chunks, p, Fill{s});
   }
 
+#if defined(SSM_MIMO_ON_TILES)
+  // Rows of sums that the walk on tiles leaves.
+  Index walk_sums() const { return kMostSums; }
+  Walking walking(Real* from, Real* to, bool back) const {
+    Walking a{};
+    a.s = {v(m.lambda), from, v(carry), u.B(), u.T(), p, back};
+    a.weights = v(back ? m.B : m.C), a.D = v(D), a.in = back ? d(y) : v(u), a.states = to, a.H = H;
+    return a;
+  }
+  // Blocks that share columns read all states: what they write lies apart.
+  void forward_on_tiles(const Run& r) {
+    Real* w = apart.size ? v(apart) : v(x);
+    gemm(r, false, true, rows, S, H, 1, v(u), H, v(m.B), H, 0, w, S);
+    Walking a = walking(w, v(x), false);
+    a.out = {v(y), false};
+    walk_tiles<false>(r, a);
+  }
+  void backward_on_tiles(const Run& r) {
+    const Grad dlambda = g(m.lambda);
+    const Index wide = S;
+    Real *G = v(dx), *L = apart.size ? v(apart) : G;
+    gemm(r, false, false, rows, S, H, 1, d(y), H, v(m.C), S, 0, G, S);
+    sum_of(r, H, S, d(y), H, v(x), S, g(m.C));
+    Walking a = walking(G, L, true);
+    a.out = g(u), a.x = v(x), a.u = v(u), a.dlambda = v(parts), a.dD = v(skips);
+    const Walkers summed = walk_tiles<true>(r, a);
+    sum_pieces<Wide>(
+        "ssm::mimo_dlambda", r, summed.pieces, S, a.dlambda, KOKKOS_LAMBDA(const Index k, const Wide sum) {
+          dlambda(k, static_cast<Real>(sum));
+          dlambda(wide + k, static_cast<Real>(sum));
+        });
+    sum_pieces<Real>("ssm::mimo_dD", r, summed.count, H, a.dD, Grad{d(D), true});
+    sum_of(r, S, H, L, S, v(u), H, g(m.B));
+  }
+#else
+  Index walk_sums() const { return 0; }
+  void forward_on_tiles(const Run&) {}
+  void backward_on_tiles(const Run&) {}
+#endif
   // y = u D + x C^T
   void outputs(const Run& r) {
     const Real *U = v(u), *skip = v(D);
@@ -295,6 +343,7 @@ struct MimoScan final : Op {
     gemm(r, false, true, rows, H, S, 1, v(x), S, v(m.C), S, 1, Y, H);
   }
   void forward(const Run& r) override {
+    if (tiled && tf32_products()) return forward_on_tiles(r);
     Real* X = v(x);
     gemm(r, false, true, rows, 2 * p, H, 1, v(u), H, v(m.B), H, 0, X, S);
     if (directions == 2) sweep(r, 1, false, X, S, X + 2 * p);
@@ -340,6 +389,7 @@ struct MimoScan final : Op {
   }
 
   void backward(const Run& r) override {
+    if (tiled && tf32_products()) return backward_on_tiles(r);
     const Real *U = v(u), *dY = d(y), *skip = v(D);
     const Index P = p, wide = S, all = directions * u.B() * chunks;
     const Grad du = g(u), dlambda = g(m.lambda);
