@@ -154,6 +154,16 @@ void check_sum(const SumDoor& door) {
     }
 }
 
+// A smaller product may be cut into more parts than a larger one, so a caller's scratch may be large enough for one and not for the other.
+void sum_refuses_too_little_room() {
+  ASSERT_GT(gemm_sum_scratch(256, 256, 511, 256), gemm_sum_scratch(512, 256, 511, 256));
+  const Block A("A", 1000), C("C", 1), scratch("scratch", gemm_sum_scratch(1, 1, 1000, 1) - 1);
+  const Run run{test_device().exec()};
+  const Gemm sum{.M = 1, .N = 1, .K = 1000, .A = A.p(), .lda = 1000, .B = A.p(), .ldb = 1, .C = C.p(), .ldc = 1};
+  EXPECT_THROW(gemm_sum(run, sum, nullptr, scratch.room()), std::logic_error);
+  EXPECT_THROW(plain::gemm_sum(run, sum, nullptr, scratch.room()), std::logic_error);
+}
+
 void bits_do_not_depend_on_threads() {
   if (test_device().threads < 2 && kOnHost) GTEST_SKIP() << "one thread: the float build compares it with two";
   const Index M = 1000, N = 96, K = 130;
@@ -205,14 +215,7 @@ TEST(Blas, Door) { check(kDoor); }
 TEST(Blas, Plain) { check(plain::gemm); }
 TEST(Blas, SumDoor) { check_sum(gemm_sum); }
 TEST(Blas, SumPlain) { check_sum(plain::gemm_sum); }
-TEST(Blas, SumRefusesTooLittleRoom) {  // a smaller product may be cut into more parts than a larger one
-  ASSERT_GT(gemm_sum_scratch(256, 256, 511, 256), gemm_sum_scratch(512, 256, 511, 256));
-  const Block A("A", 1000), C("C", 1), scratch("scratch", gemm_sum_scratch(1, 1, 1000, 1) - 1);
-  const Run on{test_device().exec()};
-  const Gemm sum{.M = 1, .N = 1, .K = 1000, .A = A.p(), .lda = 1000, .B = A.p(), .ldb = 1, .C = C.p(), .ldc = 1};
-  EXPECT_THROW(gemm_sum(on, sum, nullptr, scratch.room()), std::logic_error);
-  EXPECT_THROW(plain::gemm_sum(on, sum, nullptr, scratch.room()), std::logic_error);
-}
+TEST(Blas, SumRefusesTooLittleRoom) { sum_refuses_too_little_room(); }
 TEST(Blas, BitsDoNotDependOnThreads) { bits_do_not_depend_on_threads(); }
 TEST(Blas, WeightsAreTurned) { weights_are_turned(); }
 TEST(Blas, SaysItsName) { EXPECT_FALSE(blas_name().empty()); }

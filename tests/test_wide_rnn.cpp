@@ -149,5 +149,19 @@ TEST(WideRnn, OfManyUnits) {
   check("lstm", {1, 2, 1025}, false);
 }
 
+// So many positions that the sums of gradients are cut: that of the GRU's last gate into more parts than those of all gates together.
+TEST(WideRnn, GradientsOfManyPositions) {
+  OpCase c;
+  c.B = c.T = 128, c.D = 256, c.l_max = c.T;
+  c.inputs = {shaped({c.B, c.T, c.D})};
+  RnnOptions o;
+  o.cell = "gru";
+  c.build = [=](Net& n, const std::vector<Tensor>& x) { return rnn(n, x[0], o); };
+  Probe probe(test_device().exec(), c);
+  probe.forward({test_values("input0", c.inputs[0].size())});
+  const Values dx = probe.backward(test_values("dy", c.inputs[0].size()))[0];
+  for (const double v : dx) ASSERT_TRUE(std::isfinite(v));
+}
+
 }  // namespace
 }  // namespace ssm
