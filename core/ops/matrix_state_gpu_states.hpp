@@ -123,6 +123,30 @@ struct RowsBlock {
   }
 };
 
+// Rows of leading extent ld from a thread's pairs: neighbours exchange pairs of neighbouring blocks of columns, and write four entries at once.
+template <int kPasses, int N>
+__device__ void leave_state(const MmaTile<kPasses>& layout, float (&acc)[2][N][4], Real* to, Index ld) {
+  if constexpr (N % 2) {
+    pairs(layout, acc, [&](int v, int k, float x, float y) {
+      *reinterpret_cast<float2*>(to + v * ld + k) = {ready<kPasses>(x), ready<kPasses>(y)};
+    });
+  } else {
+    const int odd = layout.t % 2;
+    Real* first = to + layout.row(0, 0) * ld + layout.template column<N>(odd, 0) - 2 * odd;
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2)
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+          const float x = ready<kPasses>(acc[m][n][e]), y = ready<kPasses>(acc[m][n][e + 1]);
+          const float z = ready<kPasses>(acc[m][n + 1][e]), w = ready<kPasses>(acc[m][n + 1][e + 1]);
+          const float one = from_lane(odd ? x : z, 1), two = from_lane(odd ? y : w, 1);
+          *reinterpret_cast<float4*>(first + (16 * m + 4 * e) * ld + 8 * n) = odd ? float4{one, two, z, w} : float4{x, y, one, two};
+        }
+  }
+}
+
 // States from the first chunk on, and, in the second half of the blocks, their adjoints from the last chunk on: 64 values, kPart keys a block.
 // kFactors: keys have a factor of their step, else what keys come with it already, rounded.
 template <int kPasses, int kPart, bool kFactors = true>
@@ -165,9 +189,7 @@ struct StatesBlock {
     for (Index n = 0; n < chunks; ++n) {
       const Index item = bh * chunks + (back ? chunks - 1 - n : n);
       Real* state = (back ? t.G : t.S) + (item * t.Vp + v0) * t.Kp + k0;
-      pairs(layout, acc, [&](int v, int k, float x, float y) {
-        *reinterpret_cast<float2*>(state + v * t.Kp + k) = {ready<kPasses>(x), ready<kPasses>(y)};
-      });
+      leave_state(layout, acc, state, t.Kp);
       const bool ones = kFactors && a.normalise && v0 == 0;
 #pragma unroll
       for (int s = 0; s < kShares; ++s) {
