@@ -18,49 +18,67 @@ namespace ssm::matrix_state_op {
 constexpr int kSub = 16;          // steps of a sub-chunk
 constexpr Real kMostDecay = -40;  // log2 of a channel's decay over half a chunk, down to which the chunk is one product
 
-// 2^x to the last bits: steps and sub-chunks are multiplied up.
-__device__ inline float exp2_full(float x) { return ::exp2f(x); }
-__device__ inline double exp2_full(double x) { return ::exp2(x); }
+struct alignas(2 * sizeof(Real)) Both {
+  Real at[2];
+};
+__device__ inline Both both(const Real* p) { return *reinterpret_cast<const Both*>(p); }
+// From global memory by one access, 0 where there is nothing.
+__device__ inline Both both_of(const Real* p, bool there) {
+  const float2 x = there ? __ldg(reinterpret_cast<const float2*>(p)) : make_float2(0, 0);
+  return {x.x, x.y};
+}
 
-// What 256 threads know of a chunk's decays: a thread's tasks are (sub-chunk, channel) pairs, neighbouring threads have neighbouring channels.
+// What 256 threads know of a chunk's decays: each has two neighbouring channels of a sub-chunk, k and k + 1; narrow tiles leave some without.
 template <int D>
 struct ChannelPlace : TurnedPlace<D> {
-  static constexpr int kThreads = 256, kTasks = (4 * D + kThreads - 1) / kThreads;
-  using TurnedPlace<D>::TurnedPlace, TurnedPlace<D>::t, TurnedPlace<D>::thread, TurnedPlace<D>::count, TurnedPlace<D>::row;
+  using TurnedPlace<D>::t, TurnedPlace<D>::thread, TurnedPlace<D>::count, TurnedPlace<D>::row;
+  bool active;
+  int sub, begin, k, steps;  // steps of the sub-chunk that are there, from step `begin` of the chunk; 0 where the channel is not
+  Index base;                // of entry (begin, k) of q, k, their gates and gradients
 
-  // f(task, sub, channel) for the thread's tasks.
-  template <class F>
-  __device__ void tasks(const F& f) const {
+  __device__ ChannelPlace(const Chunked& t_, Index block, int thread_) : TurnedPlace<D>(t_, block, thread_) {
+    active = thread < 2 * D, sub = thread / (D / 2) % 4, begin = sub * kSub, k = thread % (D / 2) * 2;
+    steps = k < t.a.K ? count - begin : 0;
+    base = (row + begin) * t.ld() + this->group * t.a.K + k;
+  }
+  // Entries of n steps from the sub-chunk's `from`, rows of leading extent ld, 0 where there are none.
+  template <int n>
+  __device__ void columns(const Real* p, Index ld, int from, Both (&to)[n]) const {
+    p += from * ld;
+    if (t.whole) {
 #pragma unroll
-    for (int task = 0; task < kTasks; ++task) {
-      const int at = thread + task * kThreads;
-      if (kTasks * kThreads == 4 * D || at < 4 * D) f(task, at / D, at % D);
+      for (int i = 0; i < n; ++i) to[i] = both_of(p + i * ld, from + i < steps);
+    } else {
+#pragma unroll
+      for (int i = 0; i < n; ++i)
+        to[i] = {from + i < steps ? p[i * ld] : Real(0), from + i < steps && k + 1 < t.a.K ? p[i * ld + 1] : Real(0)};
     }
   }
-  // The same one after another: f(sub, channel).
-  template <class F>
-  __device__ void each_task(const F& f) const {
-#pragma unroll 1
-    for (int at = thread; at < 4 * D; at += kThreads) f(at / D, at % D);
-  }
-  // Where entry (step, channel) of q, k, their gates and gradients lies: base + step ld.
-  __device__ Index base(int k) const { return row * t.ld() + this->group * t.a.K + k; }
-  __device__ bool there(int step, int k) const { return step < count && k < t.a.K; }
-  // A channel's entries of a sub-chunk, 0 where there are none.
-  __device__ void column(const Real* from, int sub, int k, Real (&to)[kSub]) const {
-    const Real* p = from + base(k) + sub * kSub * t.ld();
+  template <int n>
+  __device__ void logs(int from, Both (&to)[n]) const {
+    columns(t.a.gate + base, t.ld(), from, to);
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) to[i] = there(sub * kSub + i, k) ? p[i * t.ld()] : Real(0);
+    for (int i = 0; i < 2 * n; ++i) to[i / 2].at[i % 2] *= kLog2e;
   }
-  // log2 of the decays of the steps, and their sum.
-  __device__ Real logs(int sub, int k, Real (&to)[kSub]) const {
-    column(t.a.gate, sub, k, to);
-    Real sum = 0;
+  // Sums of logs over sub-chunks, (4, D).
+  __device__ void sum_logs(const Both (&x)[kSub], Real* sums) const {
+    Both sum{0, 0};
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) to[i] *= kLog2e, sum += to[i];
-    return sum;
+    for (int i = 0; i < 2 * kSub; ++i) sum.at[i % 2] += x[i / 2].at[i % 2];
+    if (active) *reinterpret_cast<Both*>(sums + sub * D + k) = sum;
   }
-  // May the chunk be one product? sums (4, D): of logs over sub-chunks. All threads call it, it is a barrier.
+  __device__ void put(const Grad& to, int i, Both x, bool even) const {
+    if (i >= steps) return;
+    Real* p = to.p + base + i * t.ld();
+    if (even) {
+      const Both old = to.add ? both(p) : Both{0, 0};
+      matrix_state_op::put(p, x.at[0] + old.at[0], x.at[1] + old.at[1]);
+    } else {
+      p[0] = to.add ? p[0] + x.at[0] : x.at[0];
+      if (k + 1 < t.a.K) p[1] = to.add ? p[1] + x.at[1] : x.at[1];
+    }
+  }
+  // May the chunk be one product? All threads call it, it is a barrier.
   __device__ bool gentle(const Real* sums) const {
     bool steep = false;
     if (thread < D) steep = sums[thread] + sums[D + thread] < kMostDecay || sums[2 * D + thread] + sums[3 * D + thread] < kMostDecay;
@@ -68,37 +86,48 @@ struct ChannelPlace : TurnedPlace<D> {
   }
 };
 
-// Factors of queries and keys of a channel in a sub-chunk, and what leads from these to the chunk's start and end.
+// Factors of queries and keys of two channels in a sub-chunk, and what leads from these to the chunk's start and end.
 struct ChannelDecays {
   bool gentle;
-  Real start, outer_query, outer_key;  // start: log2 of the first query's factor but for its own gate
-  __device__ ChannelDecays(bool gentle_, const Real* sums, int D, int sub, int k) : gentle(gentle_), start(0) {
-    const Real first = sums[k], second = sums[D + k], third = sums[2 * D + k], fourth = sums[3 * D + k];
-    Real before = first + second, after = third + fourth;
-    if (gentle) {
-      start = sub == 0 ? -before : sub == 1 ? -second : sub == 2 ? Real(0) : third;
-    } else {
-      before = (sub > 0 ? first : Real(0)) + (sub > 1 ? second : Real(0)) + (sub > 2 ? third : Real(0));
-      after = (sub < 3 ? fourth : Real(0)) + (sub < 2 ? third : Real(0)) + (sub < 1 ? second : Real(0));
+  Both start, outer_query, outer_key;  // start: log2 of the first query's factor but for its own gate
+  __device__ ChannelDecays(bool gentle_, const Real* sums, int D, int sub, int k) : gentle(gentle_), start{0, 0} {
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const Real one = sums[k + e], two = sums[D + k + e], three = sums[2 * D + k + e], four = sums[3 * D + k + e];
+      Real before = one + two, after = three + four;
+      if (gentle) {
+        start.at[e] = sub == 0 ? -before : sub == 1 ? -two : sub == 2 ? Real(0) : three;
+      } else {
+        before = (sub > 0 ? one : Real(0)) + (sub > 1 ? two : Real(0)) + (sub > 2 ? three : Real(0));
+        after = (sub < 3 ? four : Real(0)) + (sub < 2 ? three : Real(0)) + (sub < 1 ? two : Real(0));
+      }
+      outer_query.at[e] = exp2_weight(before), outer_key.at[e] = exp2_weight(after);
     }
-    outer_query = exp2_full(before), outer_key = exp2_full(after);
   }
-  // f(step of the sub-chunk, factor)
-  template <class F>
-  __device__ void queries(const Real (&logs)[kSub], const F& f) const {
-    Real sum = start;
+  // f(step, factors) for n steps in a row, the first one `from`; sum: of what came before, `start` at first.
+  template <int n, class F>
+  __device__ void queries(const Both (&logs)[n], int from, Both& sum, const F& f) const {
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) sum += logs[i], f(i, exp2_full(sum));
+    for (int i = 0; i < n; ++i) {
+      sum.at[0] += logs[i].at[0], sum.at[1] += logs[i].at[1];
+      f(from + i, i, Both{exp2_weight(sum.at[0]), exp2_weight(sum.at[1])});
+    }
   }
-  template <class F>
-  __device__ void keys(const Real (&logs)[kSub], const F& f) const {
-    Real sum = start;
+  // The same for keys; steep ones from the end, so that n steps come before those that precede them.
+  template <int n, class F>
+  __device__ void keys(const Both (&logs)[n], int from, Both& sum, const F& f) const {
     if (gentle) {
 #pragma unroll
-      for (int i = 0; i < kSub; ++i) sum += logs[i], f(i, exp2_full(-sum));
+      for (int i = 0; i < n; ++i) {
+        sum.at[0] += logs[i].at[0], sum.at[1] += logs[i].at[1];
+        f(from + i, i, Both{exp2_weight(-sum.at[0]), exp2_weight(-sum.at[1])});
+      }
     } else {
 #pragma unroll
-      for (int i = kSub - 1; i >= 0; --i) f(i, exp2_full(sum)), sum += logs[i];
+      for (int i = n - 1; i >= 0; --i) {
+        f(from + i, i, Both{exp2_weight(sum.at[0]), exp2_weight(sum.at[1])});
+        sum.at[0] += logs[i].at[0], sum.at[1] += logs[i].at[1];
+      }
     }
   }
 };
@@ -143,7 +172,7 @@ __device__ void scores_between(int sub, int other, int lane, const Real* Q, cons
     for (int s = other + 1; s < sub; ++s) between[0] += sums[s * D + k + t], between[1] += sums[s * D + k + t + 4];
 #pragma unroll
     for (int e = 0; e < 4; ++e)
-      Mma<kPasses>::split(Q[place<D>(sub * kSub + g + e % 2 * 8, k + t + e / 2 * 4)] * exp2_full(between[e / 2]), high[0][e], low[0][e]);
+      Mma<kPasses>::split(Q[place<D>(sub * kSub + g + e % 2 * 8, k + t + e / 2 * 4)] * exp2_weight(between[e / 2]), high[0][e], low[0][e]);
 #pragma unroll
     for (int n = 0; n < 2; ++n)
 #pragma unroll
@@ -170,44 +199,43 @@ struct ChannelScoresBlock {
     const Arguments& a = t.a;
     const ChannelPlace<D> at(t, block, thread);
     const MmaTile<kPasses> layout(thread);
-    const Index ld = t.ld(), item = at.item(at.first);
+    const Index item = at.item(at.first);
     Real* A = t.A + item * kSteps * kSteps;
     at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kK);
-    Real logs[ChannelPlace<D>::kTasks][kSub];
-    at.tasks([&](int task, int sub, int k) { m[kSums + sub * D + k] = at.logs(sub, k, logs[task]); });
+    Both logs[kSub];
+    at.logs(0, logs), at.sum_logs(logs, m + kSums);
     arrive();
     const bool gentle = at.gentle(m + kSums);
     if (thread < D && thread < t.Kp) {
       const Real* sums = m + kSums + thread;
-      t.totals[item * t.Kp + thread] = exp2_full((sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D]));
+      t.totals[item * t.Kp + thread] = exp2_weight((sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D]));
     }
     const int warp = thread / 32;
     if (!gentle) {
-      at.tasks([&](int task, int sub, int k) {
+      if (at.active)
 #pragma unroll
-        for (int i = 0; i < kSub; ++i) m[kStep + (sub * kSub + i) * D + k] = exp2_full(logs[task][i]);
-      });
+        for (int i = 0; i < kSub; ++i)
+          *reinterpret_cast<Both*>(m + kStep + (at.begin + i) * D + at.k) = {exp2_weight(logs[i].at[0]), exp2_weight(logs[i].at[1])};
       __syncthreads();
       if (warp < 4) scores_within<kPasses, D>(warp, thread % 32, m + kQ, m + kK, m + kStep, a.scale, A);
       __syncthreads();
     }
-    at.tasks([&](int task, int sub, int k) {
-      const ChannelDecays decays(gentle, m + kSums, D, sub, k);
-      decays.queries(logs[task], [&](int i, Real factor) {
-        const int step = sub * kSub + i;
-        Real& q = m[kQ + place<D>(step, k)];
-        const Real x = q * factor;
-        q = ready<kPasses>(x);
-        if (at.there(step, k)) t.Qe[at.base(k) + step * ld] = ready<kPasses>(a.scale * x * decays.outer_query);
-      });
-      decays.keys(logs[task], [&](int i, Real factor) {
-        const int step = sub * kSub + i;
-        Real& key = m[kK + place<D>(step, k)];
-        const Real x = key * factor;
-        key = ready<kPasses>(x);
-        if (at.there(step, k)) t.Kd[at.base(k) + step * ld] = ready<kPasses>(x * decays.outer_key);
-      });
-    });
+    if (at.active) {
+      const ChannelDecays decays(gentle, m + kSums, D, at.sub, at.k);
+      const auto times = [&](Real* tile, Real* to, Real scale, const Both& outer) {
+        return [=, &at](int step, int, const Both& factor) {
+          Both& entry = *reinterpret_cast<Both*>(tile + place<D>(at.begin + step, at.k));
+          const Both x{entry.at[0] * factor.at[0], entry.at[1] * factor.at[1]};
+          entry = {ready<kPasses>(x.at[0]), ready<kPasses>(x.at[1])};
+          at.put(Grad{to, false}, step, {ready<kPasses>(scale * outer.at[0] * x.at[0]), ready<kPasses>(scale * outer.at[1] * x.at[1])},
+                 at.t.whole);
+        };
+      };
+      Both sum = decays.start;
+      decays.queries(logs, 0, sum, times(m + kQ, t.Qe, a.scale, decays.outer_query));
+      sum = decays.start;
+      decays.keys(logs, 0, sum, times(m + kK, t.Kd, Real(1), decays.outer_key));
+    }
     __syncthreads();
     if (!gentle) {
       for (int pair = warp; pair < 12; pair += kThreads / 32) {
@@ -219,7 +247,7 @@ struct ChannelScoresBlock {
     float scores[2][2][4] = {};
     layout.template onto<D, Along<D, true>, Along<D, true>>(scores, m + kQ, m + kK);
     pairs(layout, scores, [&](int i, int j, float x, float y) {
-      *reinterpret_cast<float2*>(A + i * kSteps + j) = {i < j ? 0 : ready<kPasses>(a.scale * x), i <= j ? 0 : ready<kPasses>(a.scale * y)};
+      put(A + i * kSteps + j, i < j ? 0 : ready<kPasses>(a.scale * x), i <= j ? 0 : ready<kPasses>(a.scale * y));
     });
   }
 };

@@ -67,7 +67,7 @@ struct ChannelThroughBlock {
     pairs(layout, f, [&](int i, int j, float x, float y) {
       if (i == j) skip += x;
       if (i == j + 1) skip += y;
-      *reinterpret_cast<float2*>(F + i * kSteps + j) = {i < j ? 0 : ready<kPasses>(a.scale * x), i <= j ? 0 : ready<kPasses>(a.scale * y)};
+      put(F + i * kSteps + j, i < j ? 0 : ready<kPasses>(a.scale * x), i <= j ? 0 : ready<kPasses>(a.scale * y));
     });
     leave(layout, queries, t.Qs + item * kSteps * t.Kp), leave(layout, keys, t.Ks + item * kSteps * t.Kp);
     Real* sums = m;  // (kLines, D)
@@ -93,7 +93,7 @@ struct ChannelThroughBlock {
 
   __device__ void leave(const L& layout, float (&x)[2][N][4], Real* to) const {
     pairs(layout, x, [&](int i, int k, float one, float next) {
-      if (k < t.Kp) *reinterpret_cast<float2*>(to + i * t.Kp + k) = {one, next};
+      if (k < t.Kp) put(to + i * t.Kp + k, one, next);
     });
   }
 };
@@ -118,24 +118,27 @@ struct ChannelInsideBlock {
     const Index item = at.item(at.first);
     at.keys(a.q, 0, m + kQ), at.keys(a.k, 0, m + kK);
     copy_turned<kThreads, kSteps, kSteps>(thread, t.F + item * kSteps * kSteps, kSteps, kSteps, kSteps, true, m + kF);
-    Column logs[ChannelPlace<D>::kTasks];
-    at.tasks([&](int task, int sub, int k) { m[kSums + sub * D + k] = at.logs(sub, k, logs[task]); });
+    Both logs[kSub];
+    at.logs(0, logs), at.sum_logs(logs, m + kSums);
     arrive();
     const bool gentle = at.gentle(m + kSums);
     if (thread < kSteps) {
       Real& x = m[kF + place<kSteps>(thread, thread)];
       m[kOwn + thread] = x, x = 0;
     }
-    at.tasks([&](int task, int sub, int k) {
-      const ChannelDecays decays(gentle, m + kSums, D, sub, k);
+    if (at.active) {
+      const ChannelDecays decays(gentle, m + kSums, D, at.sub, at.k);
       const auto times = [&](Real* tile) {
-        return [=](int i, Real factor) {
-          Real& x = tile[place<D>(sub * kSub + i, k)];
-          x = ready<kPasses>(x * factor);
+        return [=, &at](int step, int, const Both& factor) {
+          Both& x = entry(at, tile, step);
+          x = {ready<kPasses>(x.at[0] * factor.at[0]), ready<kPasses>(x.at[1] * factor.at[1])};
         };
       };
-      decays.queries(logs[task], times(m + kQ)), decays.keys(logs[task], times(m + kK));
-    });
+      Both sum = decays.start;
+      decays.queries(logs, 0, sum, times(m + kQ));
+      sum = decays.start;
+      decays.keys(logs, 0, sum, times(m + kK));
+    }
     __syncthreads();
     {
       Wide queries = {}, keys = {};
@@ -149,10 +152,20 @@ struct ChannelInsideBlock {
       leave(layout, queries, m + kQ), leave(layout, keys, m + kK);
     }
     __syncthreads();
-    if (!gentle) at.each_task([&](int sub, int k) { within(at, m, sub, k); });
-    at.each_task([&](int sub, int k) { combine(at, m, item, gentle, sub, k); });
+    if (at.active) {
+      if (!gentle)
+#pragma unroll 1
+        for (int e = 0; e < 2; ++e) within(at, m, e);
+      const ChannelDecays decays(gentle, m + kSums, D, at.sub, at.k);
+      queries(at, m, item, decays), keys(at, m, item, decays);
+    }
     __syncthreads();
-    at.each_task([&](int sub, int k) { gates(at, m, item, sub, k); });
+    if (at.active) gates(at, m, item);
+  }
+
+  // The thread's channels at a step of its sub-chunk.
+  __device__ static Both& entry(const ChannelPlace<D>& at, Real* tile, int step) {
+    return *reinterpret_cast<Both*>(tile + place<D>(at.begin + step, at.k));
   }
 
   __device__ static void leave(const L& layout, Wide& x, Real* to) {
@@ -171,7 +184,7 @@ struct ChannelInsideBlock {
 #pragma unroll
         for (int c = 0; c < N; ++c)
 #pragma unroll
-          for (int e = 0; e < 4; ++e) acc[m][c][e] *= exp2_full(sums[other * D + layout.template column<N>(c, e)]);
+          for (int e = 0; e < 4; ++e) acc[m][c][e] *= exp2_weight(sums[other * D + layout.template column<N>(c, e)]);
 #pragma unroll 1
         for (int step = 0; step < kSub; step += 8) {
           gpu_tile::Bits x[4], xl[4];
@@ -196,83 +209,117 @@ struct ChannelInsideBlock {
     }
   }
 
-  // A cut chunk's shares from other sub-chunks get the rest of their decay, and what the own one adds, step by step.
-  __device__ void within(const ChannelPlace<D>& at, Real* m, int sub, int k) const {
-    const int first = sub * kSub;
+  // A cut chunk's shares from other sub-chunks get the rest of their decay, and what the own one adds, step by step. Of one channel.
+  __device__ void within(const ChannelPlace<D>& at, Real* m, int e) const {
+    const int first = at.begin, k = at.k + e;
     const Real* F = m + kF;
-    Column decay, seen, sum;
-    at.logs(sub, k, decay);
-    const ChannelDecays decays(false, m + kSums, D, sub, k);
-    decays.queries(decay, [&](int i, Real factor) { sum[i] = factor * m[kQ + place<D>(first + i, k)]; });
-    Column of_keys;
-    decays.keys(decay, [&](int i, Real factor) { of_keys[i] = factor * m[kK + place<D>(first + i, k)]; });
-    at.column(t.a.k, sub, k, seen);
+    const auto column = [&](const Real* p, Column& x) {
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) decay[i] = exp2_full(decay[i]);
+      for (int i = 0; i < kSub; ++i) x[i] = i < at.steps && k < t.a.K ? p[at.base + e + i * t.ld()] : Real(0);
+    };
+    Column decay, seen, of_queries, of_keys;
+    column(t.a.gate, decay);
+    Real sum = 0;
+#pragma unroll
+    for (int i = 0; i < kSub; ++i) decay[i] *= kLog2e, sum += decay[i], of_queries[i] = exp2_weight(sum) * m[kQ + place<D>(first + i, k)];
+    sum = 0;
+#pragma unroll
+    for (int i = kSub - 1; i >= 0; --i) of_keys[i] = exp2_weight(sum) * m[kK + place<D>(first + i, k)], sum += decay[i];
+#pragma unroll
+    for (int i = 0; i < kSub; ++i) decay[i] = exp2_weight(decay[i]);
+    column(t.a.k, seen);
 #pragma unroll
     for (int i = 1; i < kSub; ++i)
 #pragma unroll
-      for (int j = 0; j < i; ++j) seen[j] *= decay[i], sum[i] += F[place<kSteps>(first + i, first + j)] * seen[j];
-#pragma unroll
-    for (int i = 0; i < kSub; ++i) m[kQ + place<D>(first + i, k)] = sum[i];
-    at.column(t.a.q, sub, k, seen);
+      for (int j = 0; j < i; ++j) seen[j] *= decay[i], of_queries[i] += F[place<kSteps>(first + i, first + j)] * seen[j];
+    column(t.a.q, seen);
 #pragma unroll
     for (int j = kSub - 2; j >= 0; --j)
 #pragma unroll
       for (int i = kSub - 1; i > j; --i) seen[i] *= decay[j + 1], of_keys[j] += F[place<kSteps>(first + i, first + j)] * seen[i];
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) m[kK + place<D>(first + i, k)] = of_keys[i];
+    for (int i = 0; i < kSub; ++i) m[kQ + place<D>(first + i, k)] = of_queries[i], m[kK + place<D>(first + i, k)] = of_keys[i];
   }
 
-  // Gradients of a channel's queries and keys of a sub-chunk; their places hold their products with q and k then, and kAfter and kBefore the sums.
-  __device__ void combine(const ChannelPlace<D>& at, Real* m, Index item, bool gentle, int sub, int k) const {
-    const Arguments& a = t.a;
-    const int first = sub * kSub;
-    const Index from = (item * kSteps + first) * t.Kp + k;
-    const auto through = [&](const Real* p, Column& x) {
+  // Entries of kAtOnce steps of the thread's channels: of q, k, what comes through the state, and the gates' logs.
+  static constexpr int kAtOnce = 8;
+  struct Steps {
+    Both q[kAtOnce], k[kAtOnce], x[kAtOnce], logs[kAtOnce];
+    __device__ Steps(const ChannelPlace<D>& at, const Real* through, Index item, int from) {
+      const Chunked& t = at.t;
+      at.columns(t.a.q + at.base, t.ld(), from, q), at.columns(t.a.k + at.base, t.ld(), from, k);
+      const Real* p = through + (item * kSteps + at.begin + from) * t.Kp + at.k;
 #pragma unroll
-      for (int i = 0; i < kSub; ++i) x[i] = at.there(first + i, k) ? p[from + i * t.Kp] : Real(0);
-    };
-    Column q, key, logs, x;
-    at.column(a.q, sub, k, q), at.column(a.k, sub, k, key), at.logs(sub, k, logs), through(t.Qs, x);
-    const ChannelDecays decays(gentle, m + kSums, D, sub, k);
-    const Real outer_query = a.scale * decays.outer_query;
-    decays.queries(logs, [&](int i, Real factor) {
-      const int step = first + i;
-      Real& place_of = m[kQ + place<D>(step, k)];
-      const Real dq = (gentle ? factor : Real(1)) * place_of + factor * outer_query * x[i];
-      place_of = q[i] * dq;
-      if (at.there(step, k)) o.dq(at.base(k) + step * t.ld(), dq + m[kOwn + step] * key[i]);
-    });
-    through(t.Ks, x);
-    Real after = 0, before = 0;
-    decays.keys(logs, [&](int i, Real factor) {
-      const int step = first + i, place_of = place<D>(step, k);
-      const Real inside = (gentle ? factor : Real(1)) * m[kK + place_of], outside = factor * decays.outer_key * x[i];
-      const Real own = m[kQ + place_of] - key[i] * inside, earlier = key[i] * outside;
-      m[kQ + place_of] = own, m[kK + place_of] = earlier;
-      after += own, before += earlier;
-      if (at.there(step, k)) o.dk(at.base(k) + step * t.ld(), inside + outside + m[kOwn + step] * q[i]);
-    });
-    m[kAfter + sub * D + k] = after, m[kBefore + sub * D + k] = before;
+      for (int i = 0; i < kAtOnce; ++i) x[i] = both_of(p + i * t.Kp, from + i < at.steps);
+      at.logs(from, logs);
+    }
+  };
+
+  // dq; its products with q, but for the diagonal of F, take its place.
+  __device__ void queries(const ChannelPlace<D>& at, Real* m, Index item, const ChannelDecays& decays) const {
+    Both sum = decays.start;
+#pragma unroll 1
+    for (int from = 0; from < kSub; from += kAtOnce) {
+      const Steps s(at, t.Qs, item, from);
+      decays.queries(s.logs, from, sum, [&](int step, int i, const Both& factor) {
+        Both &inside = entry(at, m + kQ, step), dq;
+        const Real own = m[kOwn + at.begin + step];
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const Real x =
+              (decays.gentle ? factor.at[e] : Real(1)) * inside.at[e] + t.a.scale * factor.at[e] * decays.outer_query.at[e] * s.x[i].at[e];
+          dq.at[e] = x + own * s.k[i].at[e], inside.at[e] = s.q[i].at[e] * x;
+        }
+        at.put(o.dq, step, dq, t.even);
+      });
+    }
   }
 
-  // Sums along the chunk, of `own` from the end and of `earlier` from the start.
-  __device__ void gates(const ChannelPlace<D>& at, const Real* m, Index item, int sub, int k) const {
-    if (k >= t.a.K) return;
-    const Real* sums = m + kSums + k;
-    const Real whole = exp2_full((sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D]));
-    Real down = whole * t.products[item * t.Kp + k], up = 0;
-    for (int s = 0; s < sub; ++s) down += m[kBefore + s * D + k];
-    for (int s = 3; s > sub; --s) up += m[kAfter + s * D + k];
-    Column earlier;
+  // dk; then the place of dq holds q dq - k dk inside, that of dk k dk through the state, and kAfter and kBefore their sums.
+  __device__ void keys(const ChannelPlace<D>& at, Real* m, Index item, const ChannelDecays& decays) const {
+    Both sum = decays.start, after{0, 0}, before{0, 0};
+#pragma unroll 1
+    for (int n = 0; n < kSub; n += kAtOnce) {
+      const int from = decays.gentle ? n : kSub - kAtOnce - n;
+      const Steps s(at, t.Ks, item, from);
+      decays.keys(s.logs, from, sum, [&](int step, int i, const Both& factor) {
+        Both &here = entry(at, m + kK, step), &products = entry(at, m + kQ, step), dk;
+        const Real own = m[kOwn + at.begin + step];
 #pragma unroll
-    for (int i = 0; i < kSub; ++i) earlier[i] = down, down += m[kK + place<D>(sub * kSub + i, k)];
+        for (int e = 0; e < 2; ++e) {
+          const Real inside = (decays.gentle ? factor.at[e] : Real(1)) * here.at[e],
+                     outside = factor.at[e] * decays.outer_key.at[e] * s.x[i].at[e];
+          dk.at[e] = inside + outside + own * s.q[i].at[e];
+          products.at[e] -= s.k[i].at[e] * inside, here.at[e] = s.k[i].at[e] * outside;
+          after.at[e] += products.at[e], before.at[e] += here.at[e];
+        }
+        at.put(o.dk, step, dk, t.even);
+      });
+    }
+    *reinterpret_cast<Both*>(m + kAfter + at.sub * D + at.k) = after, *reinterpret_cast<Both*>(m + kBefore + at.sub * D + at.k) = before;
+  }
+
+  // The gates' gradients: sums along the chunk, of the one product from the end, of the other from the start.
+  __device__ void gates(const ChannelPlace<D>& at, Real* m, Index item) const {
+    if (at.steps <= 0) return;
+    Both earlier[kSub], up{0, 0}, down;
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const Real* sums = m + kSums + at.k + e;
+      down.at[e] = exp2_weight((sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D])) * t.products[item * t.Kp + at.k + e];
+      for (int s = 0; s < at.sub; ++s) down.at[e] += m[kBefore + s * D + at.k + e];
+      for (int s = 3; s > at.sub; --s) up.at[e] += m[kAfter + s * D + at.k + e];
+    }
+#pragma unroll
+    for (int i = 0; i < kSub; ++i) {
+      const Both x = entry(at, m + kK, i);
+      earlier[i] = down, down.at[0] += x.at[0], down.at[1] += x.at[1];
+    }
 #pragma unroll
     for (int i = kSub - 1; i >= 0; --i) {
-      const int step = sub * kSub + i;
-      up += m[kQ + place<D>(step, k)];
-      if (at.there(step, k)) o.dgate(at.base(k) + step * t.ld(), earlier[i] + up);
+      const Both x = entry(at, m + kQ, i);
+      up.at[0] += x.at[0], up.at[1] += x.at[1];
+      at.put(o.dgate, i, {earlier[i].at[0] + up.at[0], earlier[i].at[1] + up.at[1]}, t.even);
     }
   }
 };

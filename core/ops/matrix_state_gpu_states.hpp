@@ -67,7 +67,7 @@ __device__ void entries(const L& layout, Real (&acc)[R][C], const F& f) {
 
 // One warp a chunk of a head, two steps a lane.
 struct RowsBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4;
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 8;
   Chunked t;
 
   __device__ void operator()(Index block, int thread, Real*) const {
@@ -123,16 +123,23 @@ struct RowsBlock {
   }
 };
 
+// Neighbours to global memory by one access: the compiler cuts assignments of pairs and fours whose entries it computes one by one, and a state
+// written four bytes at a time takes twice as long.
+__device__ inline void put(float* to, float x, float y) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x), "f"(y) : "memory");
+}
+__device__ inline void put(float* to, float x, float y, float z, float w) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
+}
+
 // Rows of leading extent ld from a thread's pairs: neighbours exchange pairs of neighbouring blocks of columns, and write four entries at once.
 template <int kPasses, int N>
-__device__ void leave_state(const MmaTile<kPasses>& layout, float (&acc)[2][N][4], Real* to, Index ld) {
+__device__ void leave_state(const MmaTile<kPasses>& layout, float (&acc)[2][N][4], float* to, Index ld) {
   if constexpr (N % 2) {
-    pairs(layout, acc, [&](int v, int k, float x, float y) {
-      *reinterpret_cast<float2*>(to + v * ld + k) = {ready<kPasses>(x), ready<kPasses>(y)};
-    });
+    pairs(layout, acc, [&](int v, int k, float x, float y) { put(to + v * ld + k, ready<kPasses>(x), ready<kPasses>(y)); });
   } else {
-    const int odd = layout.t % 2;
-    Real* first = to + layout.row(0, 0) * ld + layout.template column<N>(odd, 0) - 2 * odd;
+    const bool odd = layout.t % 2;
+    float* first = to + layout.row(0, 0) * ld + layout.template column<N>(odd, 0) - (odd ? 2 : 0);
 #pragma unroll
     for (int m = 0; m < 2; ++m)
 #pragma unroll
@@ -142,7 +149,7 @@ __device__ void leave_state(const MmaTile<kPasses>& layout, float (&acc)[2][N][4
           const float x = ready<kPasses>(acc[m][n][e]), y = ready<kPasses>(acc[m][n][e + 1]);
           const float z = ready<kPasses>(acc[m][n + 1][e]), w = ready<kPasses>(acc[m][n + 1][e + 1]);
           const float one = from_lane(odd ? x : z, 1), two = from_lane(odd ? y : w, 1);
-          *reinterpret_cast<float4*>(first + (16 * m + 4 * e) * ld + 8 * n) = odd ? float4{one, two, z, w} : float4{x, y, one, two};
+          put(first + (16 * m + 4 * e) * ld + 8 * n, odd ? one : x, odd ? two : y, odd ? z : one, odd ? w : two);
         }
   }
 }

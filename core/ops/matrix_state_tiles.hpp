@@ -9,7 +9,7 @@
 namespace ssm::matrix_state_op {
 
 constexpr Index kItemsWanted = 1024;  // blocks that a net should have at least, if its heads can be divided
-constexpr Index kWalksWanted = 256;   // blocks that carry states
+constexpr Index kWalksWanted = 128;   // blocks that carry states
 
 inline Index most_keys(const Arguments& a) { return a.kind == Gate::channel ? 128 : 256; }
 constexpr int kGradientKeys = 128;  // of a block of gradients, where gates are not per channel
@@ -117,7 +117,8 @@ inline void tiled_forward(const Run& r, const Chunked& t) {
 }
 
 inline void tiled_backward(const Run& r, Chunked t, const Gradients& o) {
-  for (const Real* to : {o.dq.p, o.dk.p, o.dv.p}) t.even = t.even && reinterpret_cast<std::uintptr_t>(to) % 8 == 0;
+  for (const Real* to : {o.dq.p, o.dk.p, o.dv.p, t.channel() ? o.dgate.p : nullptr})
+    t.even = t.even && reinterpret_cast<std::uintptr_t>(to) % 8 == 0;
   if (t.channel())
     return with_tiles<128>(t.a.K, [&](auto passes, auto width) {
       constexpr int kPasses = decltype(passes)::value, D = decltype(width)::value;
