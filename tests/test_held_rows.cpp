@@ -4,6 +4,8 @@
 
 #include "op_check.hpp"
 #include "ops.hpp"
+#include "ops/filters.hpp"
+#include "ops/starts.hpp"
 
 namespace ssm {
 namespace {
@@ -106,6 +108,58 @@ TEST(HeldRows, ShortConvolutions) {
     c.build = [=](Net& n, const std::vector<Tensor>& x) { return causal_conv(n, x[0], s.w, "c", s.act); };
     check_against(c, [=](const Values& x, const Values& dy, Params& p) {
       return plain_conv(s.B, s.T, s.D, s.w, std::string(s.act) == "silu", x, dy, p);
+    });
+  }
+}
+
+// Channels in two blocks, each a tensor of its own, that are then added: y = first + second, or with `turned` the same as (B,D,T).
+TEST(HeldRows, ShortConvolutionsInBlocks) {
+  struct Shape {
+    Index B, T, half;
+    int w;
+    bool turned;
+  };
+  for (const Shape& s : {Shape{2, 67, 33, 4, false}, Shape{1, 5, 4, 5, false}, Shape{2, 1, 3, 3, true}, Shape{2, 63, 33, 4, true},
+                         Shape{1, 64, 32, 2, true}, Shape{2, 600, 5, 3, true}, Shape{3, 1100, 40, 3, true}, Shape{1, 40, 6, 6, true}}) {
+    SCOPED_TRACE(testing::Message() << "B " << s.B << " T " << s.T << " blocks of " << s.half << " w " << s.w
+                                    << (s.turned ? " turned" : ""));
+    const Index B = s.B, T = s.T, half = s.half, D = 2 * half;
+    OpCase c;
+    c.B = B, c.T = T;
+    c.inputs = {shaped({B, T, D})};
+    const auto build = [=](Net& n, Tensor x) {
+      const auto parts =
+          s.turned ? causal_conv_channels(n, x, s.w, "c", {half, half}) : causal_conv_split(n, x, s.w, "c", "silu", {half, half}, {});
+      return add(n, parts[0], parts[1]);
+    };
+    const auto place = [=](Index b, Index t, Index d) { return at(s.turned ? (b * half + d) * T + t : (b * T + t) * half + d); };
+    const auto expected = [=](const Values& x, const Values& dy, Params& p) {
+      Values up(x.size()), y(dy.size());
+      const auto each = [&](const auto& f) {
+        for (Index b = 0; b < B; ++b)
+          for (Index t = 0; t < T; ++t)
+            for (Index d = 0; d < D; ++d) f(at((b * T + t) * D + d), place(b, t, d % half));
+      };
+      each([&](std::size_t i, std::size_t k) { up[i] = dy[k]; });
+      Expected e = plain_conv(B, T, D, s.w, !s.turned, x, up, p);
+      each([&](std::size_t i, std::size_t k) { y[k] += e.y[i]; });
+      e.y = y;
+      return e;
+    };
+    c.build = [=](Net& n, const std::vector<Tensor>& x) { return build(n, x[0]); };
+    check_against(c, expected);
+    c.build = [=](Net& n, const std::vector<Tensor>& x) {  // the gradient of x is there already, and added to
+      return add(n, build(n, x[0]), n.as(slice(n, x[0], 0, half), s.turned ? Order::BDT : Order::BTD));
+    };
+    check_against(c, [=](const Values& x, const Values& dy, Params& p) {
+      Expected e = expected(x, dy, p);
+      for (Index b = 0; b < B; ++b)
+        for (Index t = 0; t < T; ++t)
+          for (Index d = 0; d < half; ++d) {
+            const std::size_t i = at((b * T + t) * D + d);
+            e.y[place(b, t, d)] += x[i], e.dx[i] += dy[place(b, t, d)];
+          }
+      return e;
     });
   }
 }

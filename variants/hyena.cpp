@@ -104,9 +104,10 @@ struct Hyena final : Variant {
       throw BadInput("hyena.filter_size is " + std::to_string(filter_size) + "; filter = ssm needs an even one: conjugate pairs");
     const Index D = u.D();
     const std::vector<Tensor> K = kernels(n, D);
-    Tensor x = linear(n, n.as(u, Order::BTD), parts() * D, "in_proj");
-    if (short_conv) x = causal_conv(n, x, short_conv, "short_filter", "id");
-    const std::vector<Tensor> part = split_channels(n, x, std::vector<Index>(at(parts()), D));
+    const Tensor x = linear(n, n.as(u, Order::BTD), parts() * D, "in_proj");
+    const std::vector<Index> sizes(at(parts()), D);
+    const std::vector<Tensor> part =
+        short_conv ? causal_conv_channels(n, x, short_conv, "short_filter", sizes) : split_channels(n, x, sizes);
     Tensor v = part.back();
     for (int k = 0; k + 1 < order; ++k) {
       if (gates == "all") v = multiply(n, v, part[at(order - 1 - k)]);

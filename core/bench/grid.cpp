@@ -62,6 +62,17 @@ std::vector<std::string> all_views() {
   return out;
 }
 
+std::vector<std::string> modes_of(const std::string& level) {
+  if (level == "mixer") return {"forward", "forward_backward", "decode"};
+  return level == "op" ? std::vector<std::string>{"forward_backward"} : std::vector<std::string>{"train", "forward"};
+}
+std::vector<std::string> chosen_modes(const std::string& level, const std::vector<std::string>& given) {
+  std::vector<std::string> out;
+  for (const std::string& mode : modes_of(level))
+    if (given.empty() ? level != "step" || mode == "train" : has(given, mode)) out.push_back(mode);
+  return out;
+}
+
 // One value that asks for nothing where there is no axis.
 template <class T>
 std::vector<T> axis(const std::vector<T>& given) {
@@ -87,16 +98,20 @@ std::string BenchCase::setting() const { return BenchCase{"", variant, "", 0, 0,
 std::vector<BenchCase> bench_cases(const BenchOptions& o) {
   only("variant", chosen_variants(o), VariantRegistry::get().names());
   only("bench level", o.levels, {"op", "mixer", "step"});
-  only("bench mode", o.modes, {"forward", "forward_backward", "decode"});
   only("view", o.views, all_views(), false);
   only("precision", o.precisions, {"fp32", "tf32", "fp64"}, false);
   only("device", o.devices, {"cpu", "cuda", "hip"}, false);
   if (o.samples < 1) throw BadInput("bench samples = " + std::to_string(o.samples) + ": allowed is 1 or more");
   counts("B", o.B), counts("T", o.T), counts("D", o.D), counts("N", o.N), counts("threads", o.threads);
+  std::vector<std::string> allowed;
+  for (const std::string& level : o.levels)
+    for (const std::string& mode : modes_of(level))
+      if (!has(allowed, mode)) allowed.push_back(mode);
+  only("bench mode", o.modes, allowed, false);
   std::vector<BenchCase> out;
   for (const std::string& level : o.levels)
     for (const std::string& variant : chosen_variants(o))
-      for (const std::string& mode : level == "mixer" ? o.modes : std::vector<std::string>{level == "op" ? "forward_backward" : "train"})
+      for (const std::string& mode : chosen_modes(level, o.modes))
         for (const Index B : o.B)
           for (const Index T : o.T)
             for (const Index D : o.D) out.push_back({level, variant, mode, B, T, D});

@@ -13,7 +13,7 @@ namespace ssm {
 struct BenchCase {
   std::string level;  // op, mixer, step
   std::string variant;
-  std::string mode;  // forward, forward_backward, decode; op: forward_backward; step: train
+  std::string mode;  // mixer: forward, forward_backward, decode; op: forward_backward; step: train, or forward of the whole model
   Index B = 1, T = 1, D = 1;
   // 0 and "": not an axis, as the configuration and the build say.
   Index N = 0;  // the variant's d_state
@@ -26,10 +26,10 @@ struct BenchCase {
 };
 
 struct BenchOptions {
-  KeyValues keys;                                                              // model.*, train.*, <variant>.<knob>, as for `train`
-  std::vector<std::string> variants;                                           // empty: all
-  std::vector<std::string> levels = {"mixer"};                                 // of op, mixer, step
-  std::vector<std::string> modes = {"forward", "forward_backward", "decode"};  // of the mixer level
+  KeyValues keys;                               // model.*, train.*, <variant>.<knob>, as for `train`
+  std::vector<std::string> variants;            // empty: all
+  std::vector<std::string> levels = {"mixer"};  // of op, mixer, step
+  std::vector<std::string> modes;               // empty: of level mixer all that it has, of step train
   std::vector<Index> B = {16}, T = {1024}, D = {128};
   std::vector<Index> N, threads;                        // empty: one case, as the configuration says
   std::vector<std::string> views, precisions, devices;  // likewise; precisions of fp32, tf32, fp64, devices of cpu, cuda, hip
@@ -40,8 +40,8 @@ struct BenchOptions {
   std::vector<std::string> benchmark_flags;  // --benchmark_filter=..., passed through
 };
 
-// All points of the grid, in the order they will run. Throws BadInput naming an unknown variant, level, mode, view, precision or device, an
-// extent below 1, or a value that an axis has twice.
+// All points of the grid, in the order they will run. Throws BadInput naming an unknown variant, level, mode, view, precision or device, a
+// mode that none of the levels has, an extent below 1, or a value that an axis has twice.
 std::vector<BenchCase> bench_cases(const BenchOptions& options);
 // The configuration all cases share: every variant's knobs; its task, where one is named, is open. Throws BadInput for keys, values and files,
 // before anything runs.

@@ -1,9 +1,11 @@
 #include "bench/rig.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "bench/made_up.hpp"
 #include "error.hpp"
+#include "loader.hpp"
 #include "probe.hpp"
 #include "train/train_step.hpp"
 
@@ -156,6 +158,13 @@ struct StepData {
   }
 };
 
+ModelConfig shape(const BenchCase& c, ModelConfig m) {
+  m.layers.clear();
+  m.variant = c.variant;
+  m.d_model = static_cast<int>(c.D);
+  return m;
+}
+
 // A training run of the case, step by step.
 struct StepRig final : Rig {
   StepData data;
@@ -163,12 +172,6 @@ struct StepRig final : Rig {
   std::unique_ptr<ModelNet> net;
   std::unique_ptr<TrainStep> step;
 
-  static ModelConfig shape(const BenchCase& c, ModelConfig m) {
-    m.layers.clear();
-    m.variant = c.variant;
-    m.d_model = static_cast<int>(c.D);
-    return m;
-  }
   // All but what belongs to the step: the optimiser's own few arrays, those that batches are made with.
   static Index planned(const Model& model, const ModelNet& net) {
     return net.net.bytes().total() + 4 * model.params.padded_size() * kBytes + net.slot_bytes();
@@ -194,17 +197,58 @@ struct StepRig final : Rig {
   std::string path() const override { return step->replay().path() + "; batches of " + data.task.name + ": " + step->data(); }
 };
 
+// What evaluation does with a batch that lies on the device: the whole model forward, up to the losses.
+struct ForwardRig final : Rig {
+  StepData data;
+  Model model;
+  std::unique_ptr<ModelNet> net;
+  Memory state_memory;
+  Replay replay;
+
+  ForwardRig(const BenchCase& c, const Config& config, Device& device)
+      : data(c, config),
+        model(shape(c, config.model), data.info, case_knobs(c, config)),
+        net(model.make(Mode::evaluate, c.B, c.T)),
+        state_memory("ssm::step_state", sizeof(StepState)),
+        replay(config.run.graph) {
+    net->net.plan();
+    planned_bytes = net->net.bytes().total() + model.params.padded_size() * kBytes + net->slot_bytes();
+    need_memory(planned_bytes);
+    model.params.commit(static_cast<std::uint64_t>(config.seed.init), false);
+    net->allocate();
+    const StepState start{};
+    copy_in(state_memory.as<void>(), &start, sizeof start);
+    state = state_memory.as<StepState>();
+    std::vector<Index> examples(static_cast<std::size_t>(c.B));
+    std::iota(examples.begin(), examples.end(), Index(0));
+    HostBatch batch;
+    fill(data.task, Split::train, examples, c.T, batch);
+    const Run r{device.exec(), Mode::evaluate, state};
+    net->load(r, batch);
+    net->net.prepare(r);
+    device.fence("ssm::bench: batch");
+    tokens = net->rows * c.T;
+    work = declared(net->net, false);
+    slow = net->net.slow_ops();
+  }
+  void call(Run& r) override {
+    replay(r, [&] { net->net.forward(r); });
+  }
+  std::string path() const override { return replay.path() + "; one batch of " + data.task.name; }
+};
+
 }  // namespace
 
 std::unique_ptr<Rig> make_rig(const BenchCase& c, const Config& config, Device& device) {
   if (c.level == "op") return std::make_unique<OpRig>(c, config, device);
+  if (c.level == "step" && c.mode == "forward") return std::make_unique<ForwardRig>(c, config, device);
   if (c.level == "step") return std::make_unique<StepRig>(c, config, device);
   return std::make_unique<MixerRig>(c, config, device);
 }
 
 std::function<Index(Index)> step_planner(const BenchCase& c, const Config& config) {
   const StepData data(c, config);
-  const auto model = std::make_shared<Model>(StepRig::shape(c, config.model), data.info, case_knobs(c, config));
+  const auto model = std::make_shared<Model>(shape(c, config.model), data.info, case_knobs(c, config));
   model->recompute = config.run.recompute;
   const auto of_step = [&](Index B) {
     return TrainStep(*model, *model->make(Mode::train, B, c.T), data.task, config, data.lengths).bytes();

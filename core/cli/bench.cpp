@@ -74,6 +74,7 @@ int bench(const Arguments& arguments) {
   if (const std::string list = arguments.text("variants"); !list.empty()) o.variants = words(list);
   o.levels = words(arguments.text("level"));
   o.modes = words(arguments.text("mode"));
+  if (arguments.own.count("mode") && o.modes.empty()) throw BadInput("--mode: no value");
   o.B = extents(arguments, "B");
   o.T = extents(arguments, "T");
   o.D = extents(arguments, "D");
@@ -124,7 +125,8 @@ void options(boost::program_options::options_description& o) {
   o.add_options()("variants", po::value<std::string>(), "comma-separated; default: all, or --variant");
   o.add_options()("level", text("mixer"),
                   "of op, mixer, step: of a training run of --task (default: made-up tokens), its batches included");
-  o.add_options()("mode", text("forward,forward_backward,decode"), "of the mixer level");
+  o.add_options()("mode", po::value<std::string>(),
+                  "of level mixer: forward, forward_backward, decode (default: all); of step: train (default), forward of the whole model");
   o.add_options()("B", text("16"), "batch sizes; where it is not given, train.batch if that is");
   o.add_options()("T", text("1024"), "lengths; likewise train.length");
   o.add_options()("D", text("128"), "widths; likewise model.d_model");

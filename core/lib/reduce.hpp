@@ -8,16 +8,16 @@
 
 namespace ssm {
 
-// Pieces that `rows` rows are cut into.
-SSM_FN Index row_splits(Index rows) {
-  const Index wanted = (rows + 31) / 32;
-  return wanted < 1 ? 1 : wanted > 256 ? 256 : wanted;
+// Pieces that `rows` rows are cut into: on a GPU more where few columns would leave most of it idle.
+SSM_FN Index row_splits(Index rows, Index columns = 256) {
+  const Index wanted = (rows + 31) / 32, most = kOnHost || columns > 64 ? 256 : 1024;
+  return wanted < 1 ? 1 : wanted > most ? most : wanted;
 }
 
 // Numbers (Real) of scratch for sum_columns with an accumulator of type Acc.
 template <class Acc = Real>
 Index sum_columns_scratch(Index rows, Index columns) {
-  return row_splits(rows) * columns * static_cast<Index>(sizeof(Acc) / sizeof(Real));
+  return row_splits(rows, columns) * columns * static_cast<Index>(sizeof(Acc) / sizeof(Real));
 }
 
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
@@ -58,7 +58,7 @@ void sum_pieces(const char* label, const Run& r, Index splits, Index columns, co
 template <class Acc = Real, class F, class To>
 void sum_columns(const char* label, const Run& r, Index rows, Index columns, Real* scratch, const F& f, const To& to) {
   constexpr int W = kOnHost ? 64 : 1;
-  const Index splits = row_splits(rows), groups = (columns + W - 1) / W;
+  const Index splits = row_splits(rows, columns), groups = (columns + W - 1) / W;
   Acc* part = reinterpret_cast<Acc*>(scratch);
   launch(
       label, r, splits * groups, KOKKOS_LAMBDA(const Index k) {
@@ -129,7 +129,7 @@ void sum_both_pieces(const char* label, const Run& r, Index splits, Index column
 template <class Acc, class F, class To>
 void sum_both_columns(const char* label, const Run& r, Index rows, Index columns, Real* scratch, const F& f, const To& to) {
   constexpr int W = kOnHost ? 64 : 1;
-  const Index splits = row_splits(rows), groups = (columns + W - 1) / W;
+  const Index splits = row_splits(rows, columns), groups = (columns + W - 1) / W;
   Acc* part = reinterpret_cast<Acc*>(scratch);
   launch(
       label, r, splits * groups, KOKKOS_LAMBDA(const Index k) {

@@ -3,7 +3,7 @@
 //   pre_t = b + sum_k W_k x_{t-(w-1-k)}      y = act(pre)                                     x, y (B,T,D)   W (D,1,w)   b (D)
 //   g_t = dy_t act'(pre_t)      dx_t = sum_k W_k g_{t+(w-1-k)}      dW_k = sum_{b,t} g_t x_{t-(w-1-k)}      db = sum_{b,t} g_t
 //
-// pre is recomputed in the backward pass. One work item takes a lane group of channels over a run of positions of one sequence; a GPU holds
+// pre is recomputed in the backward pass. y may be several tensors, blocks of the channels. One work item takes a lane group of channels over a run of positions of one sequence; a GPU holds
 // the window of 2 to 4 taps in registers.
 #include "error.hpp"
 #include "lib/blas.hpp"
@@ -31,7 +31,6 @@ struct CausalConv final : Op {
     if (width < 1 || width > kMaxWidth) throw BadInput("a causal convolution has 1 to 16 taps, not " + std::to_string(width));
     if (!silu && act != "id") throw BadInput("unknown activation '" + act + "' of a causal convolution; allowed are silu, id");
     in(x, save);
-    if (!sizes.empty() && n.mode != Mode::stream) throw std::logic_error("only a stream's convolution has several outputs");
     for (const Index size : sizes.empty() ? std::vector<Index>{x.D()} : sizes) {
       Tensor part = x;
       part.n[2] = size;
@@ -48,37 +47,58 @@ struct CausalConv final : Op {
   }
   const char* name() const override { return "causal_conv"; }
 
-  Arguments arguments() const {
-    return {v(x), v(W), v(b), nullptr, v(y), nullptr, nullptr, {}, x.T(), x.D(), run, runs, w, silu, cut() ? v(starts) : nullptr};
+  // f(arguments of one output, that output, its first channel)
+  template <class F>
+  void each_output(const F& f) const {
+    Index first = 0;
+    for (const Tensor& part : outputs) {
+      f({.x = v(x) + first,
+         .W = v(W) + first * w,
+         .b = v(b) + first,
+         .y = v(part),
+         .T = x.T(),
+         .D = part.D(),
+         .wide = x.D(),
+         .run = run,
+         .runs = runs,
+         .w = w,
+         .silu = silu,
+         .starts = cut() ? v(starts) : nullptr},
+        part, first);
+      first += part.D();
+    }
   }
   bool cut() const { return starts.id >= 0; }
   void forward(const Run& r) override {
-    if (cut()) launch_lanes("ssm::causal_conv", r, x.B() * runs, x.D(), Forward<true>{arguments()});
+    each_output([&](const Arguments& a, const Tensor&, Index) {
+      if (cut()) launch_lanes("ssm::causal_conv", r, x.B() * runs, a.D, Forward<true>{a});
 #if defined(SSM_GPU)
-    else if (few_taps(w)) forward_on_gpu(r, x.B(), arguments());
+      else if (few_taps(w)) forward_on_gpu(r, x.B(), a);
 #endif
-    else launch_lanes("ssm::causal_conv", r, x.B() * runs, x.D(), Forward<false>{arguments()});
+      else launch_lanes("ssm::causal_conv", r, x.B() * runs, a.D, Forward<false>{a});
+    });
   }
   void backward(const Run& r) override {
-    Arguments a = arguments();
-    a.dy = d(y);
-    a.dx = g(x);
-    a.parts = v(parts);
-    if (cut()) launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, x.D(), Backward<true>{a});
+    const Grad to = g(x);
+    each_output([&](Arguments a, const Tensor& part, Index first) {
+      a.dy = d(part);
+      a.dx = {to.p + first, to.add};
+      a.parts = v(parts);
+      if (cut()) launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, a.D, Backward<true>{a});
 #if defined(SSM_GPU)
-    else if (few_taps(w)) backward_on_gpu(r, x.B(), a);
+      else if (few_taps(w)) backward_on_gpu(r, x.B(), a);
 #endif
-    else launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, x.D(), Backward<false>{a});
-    const Index all = x.B() * runs, stride = x.D() * (w + 1);
-    plain::add_parts(r, a.parts, all, stride, W.size, 1, d(W));
-    plain::add_parts(r, a.parts + W.size, all, stride, b.size, 1, d(b));
+      else launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, a.D, Backward<false>{a});
+      const Index all = x.B() * runs, stride = a.D * (w + 1);
+      plain::add_parts(r, a.parts, all, stride, a.D * w, 1, d(W) + first * w);
+      plain::add_parts(r, a.parts + a.D * w, all, stride, a.D, 1, d(b) + first);
+    });
   }
   void step(const Run& r) override {
-    Arguments a = arguments();
-    a.state = v(past);
-    Parts to{};
-    for (std::size_t k = 0; k < outputs.size(); ++k) to.y[k] = v(outputs[k]), to.width[k] = outputs[k].D();
-    launch_lanes("ssm::causal_conv_step", r, x.B(), x.D(), Step{a, to});
+    each_output([&](Arguments a, const Tensor&, Index first) {
+      a.state = v(past) + first;
+      launch_lanes("ssm::causal_conv_step", r, x.B(), a.D, Step{a});
+    });
   }
   Follows follows(Tensor) const override {
     return cut() || w > Finish::kTaps ? Follows::no : outputs.size() > 1 ? Follows::parts : Follows::entries;
@@ -113,13 +133,7 @@ Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const s
 
 std::vector<Tensor> causal_conv_split(Net& n, Tensor x, int width, const std::string& name, const std::string& act,
                                       const std::vector<Index>& sizes, Tensor starts) {
-  if (n.mode == Mode::stream)
-    return n.push(std::make_unique<causal_conv_op::CausalConv>(n, n.as(x, Order::BTD), width, name, act, starts, sizes))->outputs;
-  const Tensor y = causal_conv(n, x, width, name, act, starts);
-  std::vector<Tensor> parts;
-  Index first = 0;
-  for (const Index size : sizes) parts.push_back(slice(n, y, first, size)), first += size;
-  return parts;
+  return n.push(std::make_unique<causal_conv_op::CausalConv>(n, n.as(x, Order::BTD), width, name, act, starts, sizes))->outputs;
 }
 
 }  // namespace ssm

@@ -13,16 +13,16 @@ constexpr int kAhead = 8;  // positions loaded together
 
 inline bool few_taps(int w) { return w >= 2 && w <= 4; }
 
-// Where item k works: channel c of positions [begin, end) of the sequence whose first entry of that channel is `origin`.
+// Where item k works: channel c of positions [begin, end) of the sequence whose first entry of that channel is `origin` of x, `out` of y.
 struct Place {
-  Index row, c, begin, end, origin;
+  Index row, c, begin, end, origin, out;
   KOKKOS_FUNCTION Place(const Arguments& a, Index k) {
     row = quotient(k, a.D);
     c = k - row * a.D;
     const Index b = quotient(row, a.runs);
     begin = (row - b * a.runs) * a.run;
     end = begin + a.run < a.T ? begin + a.run : a.T;
-    origin = b * a.T * a.D + c;
+    origin = b * a.T * a.wide + c, out = b * a.T * a.D + c;
   }
 };
 
@@ -38,16 +38,16 @@ struct ForwardHeld {
     SSM_UNROLL
     for (int k = 0; k < taps; ++k) tap[k] = a.W[at.c * taps + k];
     SSM_UNROLL
-    for (int j = 0; j < kPast; ++j) x[j] = at.begin - kPast + j < 0 ? Real(0) : a.x[at.origin + (at.begin - kPast + j) * a.D];
+    for (int j = 0; j < kPast; ++j) x[j] = at.begin - kPast + j < 0 ? Real(0) : a.x[at.origin + (at.begin - kPast + j) * a.wide];
     for (Index first = at.begin; first < at.end; first += kAhead) {
       SSM_UNROLL
-      for (int s = 0; s < kAhead; ++s) x[kPast + s] = first + s < at.end ? a.x[at.origin + (first + s) * a.D] : Real(0);
+      for (int s = 0; s < kAhead; ++s) x[kPast + s] = first + s < at.end ? a.x[at.origin + (first + s) * a.wide] : Real(0);
       SSM_UNROLL
       for (int s = 0; s < kAhead; ++s) {
         Real sum = bias;
         SSM_UNROLL
         for (int k = 0; k < taps; ++k) sum += tap[k] * x[s + k];
-        if (first + s < at.end) a.y[at.origin + (first + s) * a.D] = a.silu ? silu(sum) : sum;
+        if (first + s < at.end) a.y[at.out + (first + s) * a.D] = a.silu ? silu(sum) : sum;
       }
       SSM_UNROLL
       for (int j = 0; j < kPast; ++j) x[j] = x[kAhead + j];
@@ -70,20 +70,20 @@ struct BackwardHeld {
     SSM_UNROLL
     for (int j = 0; j < 2 * kPast; ++j) {
       const Index t = at.begin - kPast + j;
-      x[j] = t < 0 || t >= a.T ? Real(0) : a.x[at.origin + t * a.D];
+      x[j] = t < 0 || t >= a.T ? Real(0) : a.x[at.origin + t * a.wide];
     }
     SSM_UNROLL
     for (int j = 0; j < kPast; ++j) {
       const Index t = at.begin + j;
-      g[j] = slope_times(tap, bias, x + j, t < a.T ? a.dy[at.origin + t * a.D] : Real(0));
+      g[j] = slope_times(tap, bias, x + j, t < a.T ? a.dy[at.out + t * a.D] : Real(0));
     }
     for (Index first = at.begin; first < at.end; first += kAhead) {
       Real dy[kAhead];
       SSM_UNROLL
       for (int s = 0; s < kAhead; ++s) {
         const Index t = first + kPast + s;
-        x[2 * kPast + s] = t < a.T ? a.x[at.origin + t * a.D] : Real(0);
-        dy[s] = t < a.T ? a.dy[at.origin + t * a.D] : Real(0);
+        x[2 * kPast + s] = t < a.T ? a.x[at.origin + t * a.wide] : Real(0);
+        dy[s] = t < a.T ? a.dy[at.out + t * a.D] : Real(0);
       }
       SSM_UNROLL
       for (int s = 0; s < kAhead; ++s) g[kPast + s] = slope_times(tap, bias, x + kPast + s, dy[s]);
@@ -97,7 +97,7 @@ struct BackwardHeld {
           dx += tap[k] * g[s + kPast - k];
         }
         db += g[s];
-        a.dx(at.origin + (first + s) * a.D, dx);
+        a.dx(at.origin + (first + s) * a.wide, dx);
       }
       SSM_UNROLL
       for (int j = 0; j < 2 * kPast; ++j) x[j] = x[kAhead + j];

@@ -12,11 +12,12 @@ constexpr int kChunk = kOnHost ? 64 : 8;  // positions that a work item holds at
 constexpr Index kRun = 64;                // positions of a work item, at least
 constexpr int kHold = kChunk + kMaxWidth - 1;
 
+// Of D neighbouring channels: rows of x, dx and the state are `wide` apart, those of y and dy D.
 struct Arguments {
-  const Real *x, *W, *b, *dy;
-  Real *y, *parts, *state;
-  Grad dx;
-  Index T, D, run, runs;  // positions of a work item, items of a sequence
+  const Real *x, *W, *b, *dy = nullptr;
+  Real *y, *parts = nullptr, *state = nullptr;
+  Grad dx{};
+  Index T, D, wide, run, runs;  // positions of a work item, items of a sequence
   int w;
   bool silu;
   const Real* starts;  // (B,T) of sequence_starts(), null: one sequence a row
@@ -42,7 +43,7 @@ struct Window {
   KOKKOS_FUNCTION void load(const Arguments& a, const Real* from, Index first, int count) {
     for (int s = 0; s < count + a.w - 1; ++s) {
       const Index t = first + s - (a.w - 1);
-      for (int l = 0; l < W; ++l) x[s * W + l] = t < 0 ? Real(0) : from[t * a.D + l];
+      for (int l = 0; l < W; ++l) x[s * W + l] = t < 0 ? Real(0) : from[t * a.wide + l];
     }
   }
   // begin: where the sequence of each position starts, from the first of the chunk at position `first` on. Cut: several sequences a row.
@@ -69,7 +70,7 @@ struct Forward {
     Real y[kChunk * W];
     for (Index first = begin; first < end; first += kChunk) {
       const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk);
-      window.load(a, a.x + b * a.T * a.D + c, first, count);
+      window.load(a, a.x + b * a.T * a.wide + c, first, count);
       window.template convolve<Cut>(a, count, Cut ? a.starts + b * a.T + first : nullptr, first, y);
       if (a.silu)
         for (int i = 0; i < count * W; ++i) y[i] = silu(y[i]);
@@ -94,9 +95,9 @@ struct Backward {
     for (Index first = begin; first < end; first += kChunk) {
       const int count = static_cast<int>(end - first < kChunk ? end - first : kChunk), held = count + a.w - 1;
       const int ahead = static_cast<int>(a.T - first < held ? a.T - first : held);  // g is 0 beyond the end of the sequence
-      const Index origin = (b * a.T + first) * a.D + c;
+      const Index origin = (b * a.T + first) * a.D + c, origin_x = (b * a.T + first) * a.wide + c;
       const Real* own = Cut ? a.starts + b * a.T + first : nullptr;
-      window.load(a, a.x + b * a.T * a.D + c, first, ahead);
+      window.load(a, a.x + b * a.T * a.wide + c, first, ahead);
       for (int s = 0; s < held; ++s)
         for (int l = 0; l < W; ++l) g[s * W + l] = s < ahead ? a.dy[origin + s * a.D + l] : Real(0);
       if (a.silu) {
@@ -121,7 +122,7 @@ struct Backward {
           for (int l = 0; l < W; ++l) dx[l] += window.tap[k * W + l] * g[later * W + l];
         }
         for (int l = 0; l < W; ++l) db[l] += g[s * W + l];
-        for (int l = 0; l < W; ++l) a.dx(origin + s * a.D + l, dx[l]);
+        for (int l = 0; l < W; ++l) a.dx(origin_x + s * a.wide + l, dx[l]);
       }
     }
     Real* part = a.parts + row * a.D * (a.w + 1);
@@ -131,34 +132,23 @@ struct Backward {
   }
 };
 
-// One position; state (B, w-1, D) holds the inputs before it, oldest first. Outputs are blocks of channels.
-constexpr int kMostParts = 3;
-struct Parts {
-  Real* y[kMostParts];
-  Index width[kMostParts];
-  SSM_FN Real& at(Index b, Index c) const {
-    int p = 0;
-    while (c >= width[p]) c -= width[p++];
-    return y[p][b * width[p] + c];
-  }
-};
+// One position; state (B, w-1, wide) holds the inputs before it, oldest first.
 struct Step {
   Arguments a;
-  Parts to;
 
   template <int W>
   KOKKOS_FUNCTION void run(Index b, Index c) const {
     const Window<W> window(a, c);
-    Real* past = a.state + b * (a.w - 1) * a.D + c;
+    Real* past = a.state + b * (a.w - 1) * a.wide + c;
     Real pre[W], now[W];
-    for (int l = 0; l < W; ++l) now[l] = a.x[b * a.D + c + l];
+    for (int l = 0; l < W; ++l) now[l] = a.x[b * a.wide + c + l];
     for (int l = 0; l < W; ++l) pre[l] = window.bias[l] + window.tap[(a.w - 1) * W + l] * now[l];
     for (int k = 0; k < a.w - 1; ++k)
       for (int l = 0; l < W; ++l) {
-        pre[l] += window.tap[k * W + l] * past[k * a.D + l];
-        past[k * a.D + l] = k + 1 < a.w - 1 ? past[(k + 1) * a.D + l] : now[l];
+        pre[l] += window.tap[k * W + l] * past[k * a.wide + l];
+        past[k * a.wide + l] = k + 1 < a.w - 1 ? past[(k + 1) * a.wide + l] : now[l];
       }
-    for (int l = 0; l < W; ++l) to.at(b, c + l) = a.silu ? silu(pre[l]) : pre[l];
+    for (int l = 0; l < W; ++l) a.y[b * a.D + c + l] = a.silu ? silu(pre[l]) : pre[l];
   }
 };
 

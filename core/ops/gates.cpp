@@ -68,7 +68,7 @@ struct Decay final : Op {
     dt_bias = param("dt_bias", {raw.last()}, bias, no_decay());
     y = gate = out(raw, drop);
     if (o.with_delta) delta = out(raw, drop);
-    if (n.mode == Mode::train) parts = scratch(sum_columns_scratch(raw.rows(), raw.last()));
+    if (n.mode == Mode::train) parts = scratch(2 * sum_columns_scratch(raw.rows(), raw.last()));
   }
   const char* name() const override { return "decay_gate"; }
 
@@ -95,23 +95,19 @@ struct Decay final : Op {
   void backward(const Run& r) override {
     const Real *X = v(raw), *A = v(A_log), *bias = v(dt_bias), *dG = d(gate), *dD = delta.id < 0 ? nullptr : d(delta);
     const Grad dX = g(raw);
+    Real *to_bias = d(dt_bias), *to_A_log = d(A_log);
     const Limits within = limits;
     const Index H = raw.last();
-    const auto to_raw = KOKKOS_LAMBDA(const Index row, const Index h) {
+    const auto both = KOKKOS_LAMBDA(const Index row, const Index h) {  // gradients of raw and of A_log
       const Index i = row * H + h;
-      const Real x = X[i] + bias[h];
-      const Real step = (dD ? dD[i] : Real(0)) - fast_exp(A[h]) * dG[i];
-      return within.inside(softplus(x)) ? step * softplus_slope(x) : Real(0);
+      const Real x = X[i] + bias[h], rate = -fast_exp(A[h]), soft = softplus(x), step = (dD ? dD[i] : Real(0)) + rate * dG[i];
+      return Both<Real>{within.inside(soft) ? step * softplus_slope(x) : Real(0), rate * within.cut(soft) * dG[i]};
     };
     each_row(
-        "ssm::decay_gate_back", r, raw.rows(), H, KOKKOS_LAMBDA(const Index row, const Index h) { dX(row * H + h, to_raw(row, h)); });
-    sum_columns("ssm::decay_gate_bias", r, raw.rows(), H, v(parts), to_raw, Grad{d(dt_bias), true});
-    sum_columns(
-        "ssm::decay_gate_A_log", r, raw.rows(), H, v(parts),
-        KOKKOS_LAMBDA(const Index row, const Index h) {
-          return -fast_exp(A[h]) * within.cut(softplus(X[row * H + h] + bias[h])) * dG[row * H + h];
-        },
-        Grad{d(A_log), true});
+        "ssm::decay_gate_back", r, raw.rows(), H, KOKKOS_LAMBDA(const Index row, const Index h) { dX(row * H + h, both(row, h).one); });
+    sum_both_columns<Real>(
+        "ssm::decay_gate_sums", r, raw.rows(), H, v(parts), both,
+        KOKKOS_LAMBDA(const Index h, const Both<Real> sum) { to_bias[h] += sum.one, to_A_log[h] += sum.two; });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(raw.size()), real = sizeof(Real), outputs = delta.id < 0 ? 1 : 2;

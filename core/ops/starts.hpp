@@ -25,7 +25,7 @@ Tensor cut_gate(Net& n, Tensor gate, Tensor starts, const CutGate& options);
 // the other, and there is no step().
 inline const std::string kSeveralSequences = "several sequences a row go one position after the other";  // for slow_because()
 Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const std::string& act, Tensor starts);
-// The same, its channels in blocks of up to three sizes: what slices of it would be, without their copies in a stream.
+// The same as blocks of its channels, up to three.
 std::vector<Tensor> causal_conv_split(Net& n, Tensor x, int width, const std::string& name, const std::string& act,
                                       const std::vector<Index>& sizes, Tensor starts);
 Tensor selective_scan(Net& n, const SelectiveScanInputs& inputs, const SelectiveScanOptions& options, Tensor starts);
