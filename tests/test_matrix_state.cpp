@@ -16,6 +16,7 @@ struct StateCase {
   std::string gate = "none";  // none, head, time, channel
   bool delta = false, skip = false, normalise = false;
   std::string view = "chunked";
+  double steep = 1;  // times the gates' logs
 };
 std::ostream& operator<<(std::ostream& out, const StateCase& c) { return out << c.name; }
 
@@ -41,7 +42,7 @@ OpCase op_case(const StateCase& c) {
   if (gated) {
     o.inputs.push_back(shaped({c.B, c.T, gates}));
     o.values_of_inputs.push_back(test_values("gate", c.B * c.T * gates));
-    for (double& g : o.values_of_inputs.back()) g = -0.7 * (1 + g) - 0.01;
+    for (double& g : o.values_of_inputs.back()) g = -0.7 * c.steep * (1 + g) - 0.01;
   }
   if (c.delta) {
     o.inputs.push_back(shaped({c.B, c.T, c.heads}));
@@ -133,6 +134,10 @@ TEST(MatrixState, WideHeads) {
         StateCase{"both", 1, 66, 1, 1, 68, 70, "time", false, true, true}, StateCase{"rates", 1, 66, 2, 2, 66, 66, "head"},
         StateCase{"channels", 1, 130, 1, 1, 36, 68, "channel"}, StateCase{"many_channels", 1, 66, 1, 1, 60, 8, "channel"},
         StateCase{"more_channels", 1, 130, 2, 2, 101, 66, "channel", false, true},
+        // Where a GPU cuts every chunk, some, and none, for the channels' decays are steep.
+        StateCase{"cut_channels", 1, 130, 2, 2, 101, 66, "channel", false, true, false, "chunked", 30},
+        StateCase{"some_cut", 1, 150, 1, 1, 128, 130, "channel", false, false, false, "chunked", 1.25},
+        StateCase{"slow_channels", 2, 130, 2, 2, 128, 130, "channel", false, false, false, "chunked", 0.05},
         StateCase{"whole_tiles", 2, 192, 4, 2, 128, 64, "time", true, true},
         StateCase{"all_keys", 1, 130, 1, 1, 256, 130, "none", false, false, true},
         StateCase{"far_keys", 1, 129, 4, 2, 130, 66, "time", true, true, true},

@@ -3,6 +3,7 @@
 //   (u, v) -> (u cos a - v sin a, v cos a + u sin a)      a = t 10000^{-2i/K} of pair (i, i + K/2),  i < floor(K/2)
 //   interleaved: pair (2i, 2i+1), a = t 10000^{-i/(K/2-1)}. A last odd channel is left as it is. The gradient is rotated by -a.
 #include "launch.hpp"
+#include "lib/into.hpp"
 #include "lib/rows.hpp"
 #include "ops.hpp"
 
@@ -45,14 +46,21 @@ struct Rotary final : Op {
           cs[2 * i] = static_cast<Real>(::cos(angle));
           cs[2 * i + 1] = sign * static_cast<Real>(::sin(angle));
         });
-    each_row(
-        "ssm::rotary", r, rows, half, KOKKOS_LAMBDA(const Index row, const Index i) {
-          const Index place = position ? row / per_row / T : row / per_row % T, at = (place * half + i) * 2;
-          const Index first = row * width + (next ? 2 * i : i), second = first + (next ? 1 : half);
-          const Real a = from[first], b = from[second], c = cs[at], s = cs[at + 1];
-          to(first, a * c - b * s);
-          to(second, b * c + a * s);
-        });
+    const auto pair = KOKKOS_LAMBDA(const Index row, const Index i)->Two {
+      const Index step = quotient(row, per_row), place = position ? quotient(step, T) : step - quotient(step, T) * T;
+      const Index first = row * width + (next ? 2 * i : i), second = first + (next ? 1 : half), at = (place * half + i) * 2;
+      const Real a = from[first], b = from[second], c = cs[at], s = cs[at + 1];
+      return {a * c - b * s, b * c + a * s};
+    };
+    if (!next) {
+      each_row_into("ssm::rotary", r, rows, half, width, to, Grad{to.p + half, to.add}, pair);
+    } else {
+      each_row(
+          "ssm::rotary", r, rows, half, KOKKOS_LAMBDA(const Index row, const Index i) {
+            const Two turned = pair(row, i);
+            to(row * width + 2 * i, turned.one), to(row * width + 2 * i + 1, turned.two);
+          });
+    }
     if (width % 2)
       launch(
           "ssm::rotary_odd", r, rows, KOKKOS_LAMBDA(const Index row) { to((row + 1) * width - 1, from[(row + 1) * width - 1]); });

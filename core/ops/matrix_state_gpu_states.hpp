@@ -34,9 +34,10 @@ struct Chunked {
   Real *rows, *totals;  // (B,heads,chunks,kRows,kSteps); (B,heads,chunks,Kp): decay of the whole chunk
   Real *S, *z, *G,
       *Gz;  // (B,heads,chunks,Vp,Kp), (B,heads,chunks,4,Kp): states, in the normaliser's column four sums to add; their adjoints
-  // Channel gates: scale q times its decay since the chunk's start and k times its decay to the end, (B,T,heads,K); decays of one step, since
-  // the start of a sub-chunk, to its end, (B,heads,chunks,kSteps,Kp).
-  Real *Qe, *Kd, *step, *pre, *suf;
+  // Channel gates: scale q times its decay since the chunk's start and k times its decay to the end, (B,T,heads,K); scores and the gradient of
+  // q k^T, (B,heads,chunks,kSteps,kSteps); what comes to q and k through the states, before their decay, (B,heads,chunks,kSteps,Kp);
+  // sums over values of S times adjoint, (B,heads,chunks,Kp).
+  Real *Qe, *Kd, *A, *F, *Qs, *Ks, *products;
   Real* end;  // of the scratch behind a.work
   Real*
       shares;  // on the way back, where keys come in several tiles: each one's share of dv, dgate, ddelta, (tiles,V + 2,B,T,heads), else null
@@ -66,7 +67,7 @@ __device__ void entries(const L& layout, Real (&acc)[R][C], const F& f) {
 
 // One warp a chunk of a head, two steps a lane.
 struct RowsBlock {
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4;
+  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 8;
   Chunked t;
 
   __device__ void operator()(Index block, int thread, Real*) const {
@@ -88,7 +89,7 @@ struct RowsBlock {
       const double before = __shfl_up_sync(0xffffffffu, sum, other);
       if (lane >= other) sum += before;
     }
-    const double last = __shfl_sync(0xffffffffu, sum, 31), before = sum - b[1], scale = t.channel() ? 1 : a.scale;
+    const double last = __shfl_sync(0xffffffffu, sum, 31), before = sum - b[1], scale = a.scale;
     if (t.dy && a.normalise) normaliser_gradient(first, at_most(a.T - t0, kSteps), h, lane, to);
     for (int e = 0; e < 2; ++e) {
       const int i = 2 * lane + e;
@@ -104,8 +105,7 @@ struct RowsBlock {
       to[kPer * kSteps + i] = per, to[kFromPer * kSteps + i] = from * per;
       to[kExtra * kSteps + i] = extra, to[kFromExtra * kSteps + i] = from * extra;
     }
-    if (!t.channel())
-      for (Index k = lane; k < t.Kp; k += 32) t.totals[item * t.Kp + k] = exp2_weight(static_cast<Real>(last));
+    for (Index k = lane; k < t.Kp; k += 32) t.totals[item * t.Kp + k] = exp2_weight(static_cast<Real>(last));
   }
 
   // Eight lanes a step.
@@ -123,8 +123,40 @@ struct RowsBlock {
   }
 };
 
+// Neighbours to global memory by one access: the compiler cuts assignments of pairs and fours whose entries it computes one by one, and a state
+// written four bytes at a time takes twice as long.
+__device__ inline void put(float* to, float x, float y) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x), "f"(y) : "memory");
+}
+__device__ inline void put(float* to, float x, float y, float z, float w) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
+}
+
+// Rows of leading extent ld from a thread's pairs: neighbours exchange pairs of neighbouring blocks of columns, and write four entries at once.
+template <int kPasses, int N>
+__device__ void leave_state(const MmaTile<kPasses>& layout, float (&acc)[2][N][4], float* to, Index ld) {
+  if constexpr (N % 2) {
+    pairs(layout, acc, [&](int v, int k, float x, float y) { put(to + v * ld + k, ready<kPasses>(x), ready<kPasses>(y)); });
+  } else {
+    const bool odd = layout.t % 2;
+    float* first = to + layout.row(0, 0) * ld + layout.template column<N>(odd, 0) - (odd ? 2 : 0);
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2)
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+          const float x = ready<kPasses>(acc[m][n][e]), y = ready<kPasses>(acc[m][n][e + 1]);
+          const float z = ready<kPasses>(acc[m][n + 1][e]), w = ready<kPasses>(acc[m][n + 1][e + 1]);
+          const float one = from_lane(odd ? x : z, 1), two = from_lane(odd ? y : w, 1);
+          put(first + (16 * m + 4 * e) * ld + 8 * n, odd ? one : x, odd ? two : y, odd ? z : one, odd ? w : two);
+        }
+  }
+}
+
 // States from the first chunk on, and, in the second half of the blocks, their adjoints from the last chunk on: 64 values, kPart keys a block.
-template <int kPasses, int kPart>
+// kFactors: keys have a factor of their step, else what keys come with it already, rounded.
+template <int kPasses, int kPart, bool kFactors = true>
 struct StatesBlock {
   static constexpr int kThreads = MmaTile<kPasses>::kThreads, kBlocks = 2, kStages = kPart <= 64 ? 3 : 2;
   static constexpr int kX = 0, kY = kX + kSteps * kPart, kF = kY + kSteps * kValues, kOnes = kF + kSteps, kTotal = kOnes + kSteps,
@@ -140,7 +172,7 @@ struct StatesBlock {
     const bool back = block >= ways;
     const Index own = back ? block - ways : block, k0 = own % k_parts * kPart, v0 = own / k_parts % t.v_tiles() * kValues;
     const Index bh = own / parts, b = bh / a.heads, h = bh - b * a.heads, group = h / (a.heads / a.groups);
-    const Real* of_keys = back ? (t.channel() ? t.Qe : a.q) : (t.channel() ? t.Kd : a.k);
+    const Real* of_keys = back ? (kFactors ? a.q : t.Qe) : (kFactors ? a.k : t.Kd);
     const Real *X = of_keys + b * a.T * t.ld() + group * a.K + k0, *Y = (back ? t.dy : a.v) + (b * a.T * a.heads + h) * a.V + v0;
     const int keys = at_most(a.K - k0, kPart), values = at_most(a.V - v0, kValues);
     const auto fetch = [&](Index n) {
@@ -151,8 +183,10 @@ struct StatesBlock {
         const Real* rows = t.rows + item * kRows * kSteps;
         copy_turned<kThreads, kSteps, kPart>(thread, X + step * t.ld(), t.ld(), count, keys, t.whole, to + kX);
         copy_turned<kThreads, kSteps, kValues>(thread, Y + step * a.heads * a.V, a.heads * a.V, count, values, t.whole, to + kY);
-        copy_line<kSteps>(thread, rows + (back ? kFromPer : kToDelta) * kSteps, to + kF);
-        copy_line<kSteps>(thread - 32, rows + (back ? kFromExtra : kTo) * kSteps, to + kOnes);
+        if (kFactors) {
+          copy_line<kSteps>(thread, rows + (back ? kFromPer : kToDelta) * kSteps, to + kF);
+          copy_line<kSteps>(thread - 32, rows + (back ? kFromExtra : kTo) * kSteps, to + kOnes);
+        }
         copy_line<kPart>(thread - 64, t.totals + item * t.Kp + k0, to + kTotal);
       }
       copies_end();
@@ -162,10 +196,8 @@ struct StatesBlock {
     for (Index n = 0; n < chunks; ++n) {
       const Index item = bh * chunks + (back ? chunks - 1 - n : n);
       Real* state = (back ? t.G : t.S) + (item * t.Vp + v0) * t.Kp + k0;
-      pairs(layout, acc, [&](int v, int k, float x, float y) {
-        *reinterpret_cast<float2*>(state + v * t.Kp + k) = {ready<kPasses>(x), ready<kPasses>(y)};
-      });
-      const bool ones = a.normalise && v0 == 0;
+      leave_state(layout, acc, state, t.Kp);
+      const bool ones = kFactors && a.normalise && v0 == 0;
 #pragma unroll
       for (int s = 0; s < kShares; ++s) {
         const int i = thread + s * kThreads;
@@ -177,7 +209,9 @@ struct StatesBlock {
       __syncthreads();
       const Real* from = memory + n % kStages * kBuffer;
       pairs(layout, acc, [&](int, int k, float& x, float& y) { x *= from[kTotal + k], y *= from[kTotal + k + 1]; });
-      layout.template add<kSteps, Across<kValues>, Across<kPart>>(acc, from + kY, from + kX, [&](int k) { return from[kF + k]; });
+      if constexpr (kFactors)
+        layout.template add<kSteps, Across<kValues>, Across<kPart>>(acc, from + kY, from + kX, [&](int k) { return from[kF + k]; });
+      else layout.template add<kSteps, Across<kValues>, Across<kPart, true>>(acc, from + kY, from + kX);
 #pragma unroll
       for (int s = 0; s < kShares; ++s) {
         const int i = thread + s * kThreads, k = i % kPart;
