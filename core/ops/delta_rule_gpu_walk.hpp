@@ -12,7 +12,7 @@ namespace ssm::delta_rule_op {
 // `n` operands of E registers as tensor cores take them.
 template <int kPasses, int n, int E>
 struct Operand {
-  Bits high[n][E], low[n][E];
+  gpu_tile::Bits high[n][E], low[n][E];
   __device__ void set(int i, int e, float x) {
     const Part<kPasses> part(x);
     high[i][e] = part.high, low[i][e] = part.low;
