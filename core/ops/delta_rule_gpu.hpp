@@ -73,7 +73,7 @@ __device__ void put_square(const MmaTile<kPasses>& layout, float (&x)[2][2][4], 
 // M21 = -M22 A21 M11.
 __device__ inline void invert(int thread, Real* A, Real* M) {
   constexpr int kBlock = 16;
-  for (int i = 4 * thread; i < kSquare; i += 4 * 256) *reinterpret_cast<Four*>(M + i) = Four{};
+  for (int i = 4 * thread; i < kSquare; i += 4 * 256) *reinterpret_cast<gpu_tile::Four*>(M + i) = gpu_tile::Four{};
   __syncthreads();
   if (thread < kSteps) {
     const int first = thread / kBlock * kBlock, j = thread % kBlock;
@@ -91,24 +91,24 @@ __device__ inline void invert(int thread, Real* A, Real* M) {
     constexpr int n = decltype(size)::value, kFours = n * n / 4;
     for (int at = thread; at < kSteps / (2 * n) * kFours; at += 256) {
       const int first = at / kFours * 2 * n, i = at % kFours / (n / 4), j = at % (n / 4) * 4;
-      Four sum{};
+      gpu_tile::Four sum{};
       for (int k = 0; k < n; ++k) {
         const Real left = A[place<kSteps>(first + n + i, first + k)];
-        const Four right = four(M + place<kSteps>(first + k, first + j));
+        const gpu_tile::Four right = four(M + place<kSteps>(first + k, first + j));
         for (int e = 0; e < 4; ++e) sum.at[e] += left * right.at[e];
       }
-      *reinterpret_cast<Four*>(A + place<kSteps>(first + i, first + n + j)) = sum;
+      *reinterpret_cast<gpu_tile::Four*>(A + place<kSteps>(first + i, first + n + j)) = sum;
     }
     __syncthreads();
     for (int at = thread; at < kSteps / (2 * n) * kFours; at += 256) {
       const int first = at / kFours * 2 * n, i = at % kFours / (n / 4), j = at % (n / 4) * 4;
-      Four sum{};
+      gpu_tile::Four sum{};
       for (int k = 0; k < n; ++k) {
         const Real left = M[place<kSteps>(first + n + i, first + n + k)];
-        const Four right = four(A + place<kSteps>(first + k, first + n + j));
+        const gpu_tile::Four right = four(A + place<kSteps>(first + k, first + n + j));
         for (int e = 0; e < 4; ++e) sum.at[e] -= left * right.at[e];
       }
-      *reinterpret_cast<Four*>(M + place<kSteps>(first + n + i, first + j)) = sum;
+      *reinterpret_cast<gpu_tile::Four*>(M + place<kSteps>(first + n + i, first + j)) = sum;
     }
     __syncthreads();
   };

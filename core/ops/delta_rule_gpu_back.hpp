@@ -99,10 +99,10 @@ struct GradientsBlock {
       if (i >= at.count || c >= width) continue;
       const Index to = ((at.row + i) * s.a.heads + at.h) * s.a.V + vt * kValues + c;
       const Real beta = rows[kDelta * kSteps + i];
-      Four x = four(X + place<kValues>(i, c));
+      gpu_tile::Four x = four(X + place<kValues>(i, c));
       if (s.even) {
-        Four* p = reinterpret_cast<Four*>(o.dv.p + to);
-        const Four old = o.dv.add ? *p : Four{};
+        gpu_tile::Four* p = reinterpret_cast<gpu_tile::Four*>(o.dv.p + to);
+        const gpu_tile::Four old = o.dv.add ? *p : gpu_tile::Four{};
 #pragma unroll
         for (int e = 0; e < 4; ++e) x.at[e] = old.at[e] + beta * x.at[e];
         *p = x;
@@ -119,7 +119,7 @@ struct GradientsBlock {
     float sum = 0;
 #pragma unroll 4
     for (int i = 4 * thread; i < kTile; i += 4 * kThreads) {
-      const Four x = four(m + kS + i), y = four(m + kG + i);
+      const gpu_tile::Four x = four(m + kS + i), y = four(m + kG + i);
       sum += (x.at[0] * y.at[0] + x.at[1] * y.at[1]) + (x.at[2] * y.at[2] + x.at[3] * y.at[3]);
     }
     return sum;

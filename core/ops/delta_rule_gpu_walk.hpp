@@ -185,20 +185,20 @@ struct WalkBlock {
 #pragma unroll
     for (int at = 4 * thread; at < kPart; at += 4 * kThreads) {
       const int i = at / kSlice, c = at % kSlice, on_chip = place<kSlice>(i, c);
-      Four sum = four(sums + on_chip), x = four(X + on_chip);
+      gpu_tile::Four sum = four(sums + on_chip), x = four(X + on_chip);
 #pragma unroll
       for (int group = 1; group < kGroups; ++group) {
-        const Four more = four(sums + group * kPart + on_chip);
+        const gpu_tile::Four more = four(sums + group * kPart + on_chip);
 #pragma unroll
         for (int e = 0; e < 4; ++e) sum.at[e] += more.at[e];
       }
       const Real factor = kBack ? -rows[kSince * kSteps + i] * rows[kDelta * kSteps + i] : rows[kToDelta * kSteps + i];
 #pragma unroll
       for (int e = 0; e < 4; ++e) x.at[e] += kBack ? sum.at[e] : -sum.at[e];
-      *reinterpret_cast<Four*>(own + i * s.Vp + c) = x;
+      *reinterpret_cast<gpu_tile::Four*>(own + i * s.Vp + c) = x;
 #pragma unroll
       for (Real& e : x.at) e *= factor;
-      *reinterpret_cast<Four*>(X + on_chip) = x;
+      *reinterpret_cast<gpu_tile::Four*>(X + on_chip) = x;
     }
   }
 };
