@@ -37,7 +37,7 @@ struct Segment {
 
 struct ItemPlace {
   const Segment& s;
-  int thread, count;  // steps of the chunk
+  int thread, count;   // steps of the chunk
   Index item, h, row;  // row = b T + first step
 
   __device__ ItemPlace(const Segment& s_, Index item_, int thread_) : s(s_), thread(thread_), item(item_) {

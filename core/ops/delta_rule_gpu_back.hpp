@@ -41,7 +41,8 @@ struct GradientsBlock {
       if (vt < v_tiles) {
         at.template state<D>(s.S, vt, kt * D, m + kS);
         at.template tile<kValues>(s.dy, a.V, vt * kValues, m + kDo);
-        at.template own<kValues>(s.X, s.Vp, vt * kValues, m + kX), at.template own<kValues>(s.e, s.Vp, vt * kValues, m + kE + vt % 2 * kPart);
+        at.template own<kValues>(s.X, s.Vp, vt * kValues, m + kX),
+            at.template own<kValues>(s.e, s.Vp, vt * kValues, m + kE + vt % 2 * kPart);
       }
       copies_end();
     };
@@ -211,9 +212,7 @@ struct GradientsBlock {
       for (int j = 1; j < t; ++j) F[place<kSteps>(t, j)] += F[place<kSteps>(t, j - 1)];
     __syncthreads();
     if (t >= at.count) return;
-    const auto four_warps = [&](const Real* of, int i) {
-      return (of[i] + of[kSteps + i]) + (of[2 * kSteps + i] + of[3 * kSteps + i]);
-    };
+    const auto four_warps = [&](const Real* of, int i) { return (of[i] + of[kSteps + i]) + (of[2 * kSteps + i] + of[3 * kSteps + i]); };
     Real total = 0;
     for (int w = 0; w < kThreads / 32; ++w) total += m[kParts + w];
     total *= rows[kSince * kSteps + kSteps - 1];

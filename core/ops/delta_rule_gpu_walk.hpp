@@ -32,7 +32,7 @@ __device__ void multiply(float (*acc)[C][4], const Operand<kPasses, R, 4>& a, co
 template <int kPasses, int D, bool kBack>
 struct WalkBlock {
   static constexpr int kThreads = 256, kBlocks = 1, kGroups = D > 128 ? 8 : 4, M = kGroups / 4, N = D / (8 * kGroups);
-  static constexpr int kPart = kSteps * kSlice, kTile = kSteps * D, kThird = kTile > kGroups * kPart ? kTile : kGroups * kPart;
+  static constexpr int kPart = kSteps * kSlice, kTile = kSteps * D, kThird = kTile > kGroups *kPart ? kTile : kGroups *kPart;
   static constexpr int kW = 0, kK = kW + kTile, kQ = kK + kTile, kX = kQ + kThird, kDo = kX + 2 * kPart, kF = kDo + (kBack ? kPart : 0),
                        kEnd = kF + 2 * kFactorCount;  // sums of the groups lie in the place of Q
   static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
@@ -74,7 +74,9 @@ struct WalkBlock {
       copies_end();
     };
     float acc[M][N][4] = {};
-    if (from) states(warp, acc, const_cast<Real*>(from) + (bh * s.Vp + v0) * D, [](float2& there, float& x, float& y) { x = there.x, y = there.y; });
+    if (from)
+      states(warp, acc, const_cast<Real*>(from) + (bh * s.Vp + v0) * D,
+             [](float2& there, float& x, float& y) { x = there.x, y = there.y; });
     fetch_first(0);
     if (kBack) fetch_queries(0);
     for (Index n = 0; n < n_chunks; ++n) {
@@ -83,8 +85,9 @@ struct WalkBlock {
       copies_wait<kBack ? 1 : 0>();
       __syncthreads();
       fetch_keys(n);
-      states(warp, acc, (kBack ? s.G : s.S) + (item(n) * s.Vp + v0) * D,
-             [](float2& there, float x, float y) { there = {ready<kPasses>(x), ready<kPasses>(y)}; });
+      states(warp, acc, (kBack ? s.G : s.S) + (item(n) * s.Vp + v0) * D, [](float2& there, float x, float y) {
+        there = {ready<kPasses>(x), ready<kPasses>(y)};
+      });
       float part[4][2 * M][4] = {};
       recall(warp, acc, m + kW, part);
       if constexpr (kBack) {
@@ -117,7 +120,8 @@ struct WalkBlock {
       for (int e = 0; e < 4; e += 2)
 #pragma unroll
         for (int c = 0; c < N; ++c)
-          f(*reinterpret_cast<float2*>(at + (w.value + 16 * r + 4 * e + w.g) * D + w.key + 8 * c + 2 * w.t), acc[r][c][e], acc[r][c][e + 1]);
+          f(*reinterpret_cast<float2*>(at + (w.value + 16 * r + 4 * e + w.g) * D + w.key + 8 * c + 2 * w.t), acc[r][c][e],
+            acc[r][c][e + 1]);
   }
 
   // part (steps, values) = W S over this warp's keys. Slots t and t + 4 of a sum are the keys 2t and 2t + 1.
@@ -178,7 +182,8 @@ struct WalkBlock {
       for (int e = 0; e < 4; e += 2)
 #pragma unroll
         for (int c = 0; c < 2 * M; ++c)
-          *reinterpret_cast<float2*>(to + place<kSlice>(16 * r + 4 * e + w.g, w.value + 8 * c + 2 * w.t)) = {part[r][c][e], part[r][c][e + 1]};
+          *reinterpret_cast<float2*>(to + place<kSlice>(16 * r + 4 * e + w.g, w.value + 8 * c + 2 * w.t)) = {part[r][c][e],
+                                                                                                             part[r][c][e + 1]};
   }
   // Errors e, or X, to `own`, and times what the state takes of them in their tile.
   __device__ void add_up(int thread, const Real* sums, Real* X, const Real* rows, Real* own) const {

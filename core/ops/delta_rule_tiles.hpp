@@ -8,9 +8,9 @@
 #if defined(SSM_DELTA_RULE_ON_TILES)
 namespace ssm::delta_rule_op {
 
-constexpr Index kWidest = 256;        // wider keys take the plain kernels
+constexpr Index kWidest = 256;          // wider keys take the plain kernels
 constexpr Index kItemsOfSegment = 256;  // that a segment should have at least: blocks that fill the device
-constexpr Index kLeastChunks = 4;     // of a segment, but for the last
+constexpr Index kLeastChunks = 4;       // of a segment, but for the last
 
 struct OnTiles {
   bool fit;
