@@ -1,6 +1,7 @@
 // The delta rule alone: plain loops and central differences in both views, and what the rule promises about recall.
 #include <cmath>
 
+#include "error.hpp"
 #include "lib/blas.hpp"
 #include "op_check.hpp"
 #include "ops.hpp"
@@ -114,8 +115,8 @@ TEST(DeltaRule, ViewsAgree) {
         RuleCase{"uneven_gated", 1, 66, 2, 33, 7, true}, RuleCase{"wide", 1, 67, 2, 128, 20},
         RuleCase{"wide_gated", 1, 70, 1, 36, 128, true}, RuleCase{"wider", 1, 33, 1, 132, 4}, RuleCase{"head_96", 2, 1, 2, 96, 40, true},
         RuleCase{"head_192", 1, 65, 2, 192, 96}, RuleCase{"head_256", 1, 130, 1, 256, 256, true},
-        RuleCase{"uneven_keys", 1, 66, 1, 201, 33, true}, RuleCase{"segments", 8, 600, 8, 4, 4, true},
-        RuleCase{"wide_segments", 8, 330, 8, 130, 2, true}, RuleCase{"too_wide", 1, 33, 1, 260, 4}})
+        RuleCase{"uneven_keys", 1, 66, 1, 201, 33, true}, RuleCase{"segments", 64, 300, 16, 1, 2, true},
+        RuleCase{"wide_segments", 32, 270, 8, 129, 1, true}, RuleCase{"too_wide", 1, 33, 1, 260, 4}})
     expect_views_agree(c);
 }
 TEST(DeltaRule, ViewsAgreeAtExtremes) {

@@ -142,41 +142,51 @@ struct PrepareBlock {
       layout.template add<D, Along<D>, Along<D>>(kk, m + kX, m + kX);
       layout.template add<D, Along<D>, Along<D>>(qk, m + kY, m + kX);
     }
+    // What is multiplied with M: tiles of keys, the last of which is here, then of values; one comes in while the one before it is worked on.
+    const Index v_tiles = (s.Vp + D - 1) / D;
+    const auto fetch = [&](Index n) {
+      Real* to = m + (n % 2 ? kY : kX);
+      if (n < tiles) at.template tile<D>(a.k, a.K, (tiles - 1 - n) * D, to);
+      else if (n < tiles + v_tiles) at.template tile<D>(kBack ? s.dy : a.v, a.V, (n - tiles) * D, to);
+      copies_end();
+    };
     weigh(layout, kk, qk, rows, item, m);
     __syncthreads();
+    fetch(1);
     invert(thread, m + kA, m + kM);
-    if (kBack) put_square(layout, qk, m + kA);
-    using Left = std::conditional_t<kBack, Across<kSteps>, Along<kSteps>>;
-    const Real* times = rows + (kBack ? kTo : kSince) * kSteps;
-    for (Index kt = tiles - 1; kt >= 0; --kt) {
-      if (kt < tiles - 1) {
-        __syncthreads();
-        at.template tile<D>(a.k, a.K, kt * D, m + kX);
-        arrive();
-      }
-      float acc[2][N][4] = {};
-      layout.template onto<kSteps, Left, Across<D>>(acc, m + kM, m + kX, [&](int k) { return times[k]; });
-      pairs(layout, acc, [&](int i, int k, float x, float y) {
-        *reinterpret_cast<float2*>(s.W + (item * kSteps + i) * s.Kp + kt * D + k) = {ready<kPasses>(x), ready<kPasses>(y)};
-      });
-    }
     if constexpr (kBack) {  // A M in the place of A
-      float product[2][2][4] = {};
+      put_square(layout, qk, m + kA);
       __syncthreads();
+      float product[2][2][4] = {};
       layout.template onto<kSteps, Along<kSteps>, Across<kSteps>>(product, m + kA, m + kM);
       __syncthreads();
       put_square(layout, product, m + kA);
     }
-    for (Index v0 = 0; v0 < s.Vp; v0 += D) {
-      __syncthreads();
-      at.template tile<D>(kBack ? s.dy : a.v, a.V, v0, m + kY);
-      arrive();
+    using Left = std::conditional_t<kBack, Across<kSteps>, Along<kSteps>>;
+    const Real* times = rows + (kBack ? kTo : kSince) * kSteps;
+    for (Index n = 0; n < tiles + v_tiles; ++n) {
+      const Real* right = m + (n % 2 ? kY : kX);
+      if (n) {
+        copies_wait<0>();
+        __syncthreads();
+        fetch(n + 1);
+      }
       float acc[2][N][4] = {};
-      layout.template onto<kSteps, Left, Across<D>>(acc, m + (kBack ? kA : kM), m + kY);
-      pairs(layout, acc, [&](int i, int c, float x, float y) {
-        if (v0 + c < s.Vp) *reinterpret_cast<float2*>((kBack ? s.X : s.e) + (item * kSteps + i) * s.Vp + v0 + c) = {x, y};
-      });
+      if (n < tiles) {
+        layout.template onto<kSteps, Left, Across<D>>(acc, m + kM, right, [&](int k) { return times[k]; });
+        put(layout, acc, s.W + item * kSteps * s.Kp, s.Kp, (tiles - 1 - n) * D, [](float x) { return ready<kPasses>(x); });
+      } else {
+        layout.template onto<kSteps, Left, Across<D>>(acc, m + (kBack ? kA : kM), right);
+        put(layout, acc, (kBack ? s.X : s.e) + item * kSteps * s.Vp, s.Vp, (n - tiles) * D, [](float x) { return x; });
+      }
     }
+  }
+  // Columns from `first` on of rows of `width` numbers.
+  template <class F>
+  __device__ static void put(const L& layout, float (&acc)[2][N][4], Real* to, Index width, Index first, const F& f) {
+    pairs(layout, acc, [&](int i, int c, float x, float y) {
+      if (first + c < width) *reinterpret_cast<float2*>(to + i * width + first + c) = {f(x), f(y)};
+    });
   }
 
   // Two steps a lane. Behind the end beta is 0, and keys are.

@@ -8,9 +8,9 @@
 #if defined(SSM_DELTA_RULE_ON_TILES)
 namespace ssm::delta_rule_op {
 
-constexpr Index kWidest = 256;          // wider keys take the plain kernels
-constexpr Index kItemsOfSegment = 256;  // that a segment should have at least: blocks that fill the device
-constexpr Index kLeastChunks = 4;       // of a segment, but for the last
+constexpr Index kWidest = 256;               // wider keys take the plain kernels
+constexpr Index kStatesOfSegment = 1 << 24;  // numbers that the states of a segment may have, if that leaves it kLeastChunks
+constexpr Index kLeastChunks = 4;            // of a segment, but for the last
 
 struct OnTiles {
   bool fit;
@@ -19,7 +19,7 @@ struct OnTiles {
   explicit OnTiles(const Arguments& a) : fit(!kDouble && !a.scan && a.K <= kWidest) {
     Kp = a.K <= 64 ? 64 : a.K <= 128 ? 128 : 256, Vp = round_up(a.V, kValues);
     chunks = (a.T + kSteps - 1) / kSteps, sequences = a.B * a.heads;
-    each = std::min(chunks, std::max(kLeastChunks, (kItemsOfSegment + sequences - 1) / sequences));
+    each = std::min(chunks, std::max(kLeastChunks, kStatesOfSegment / carry()));
     segments = (chunks + each - 1) / each;
   }
   Index carry() const { return sequences * Kp * Vp; }
