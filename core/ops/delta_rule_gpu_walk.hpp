@@ -3,7 +3,7 @@
 // A block carries 32 columns of a state, in registers: warp (group, side) owns D / kGroups keys of 16 M values. Those are an operand of W S as they
 // lie, whose sums over keys are then added over the groups on chip. W, keys and queries (back) come in while the chunk is worked on.
 // Measured, H200, TF32, K 256, 128 blocks: 4.7 us a chunk, 6.8 back. Its 128 KiB (192) would take 3 (5) at the second-level cache's rate, which is
-// 44 % used; on-chip loads and stores take 2.4 us of either, waits between the five steps of a chunk the rest.
+// 44 % (39) used; on-chip loads and stores take 2.4 (3.1), waits between the five steps of a chunk the rest.
 #pragma once
 #include "delta_rule_gpu.hpp"
 
