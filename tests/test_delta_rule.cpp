@@ -1,6 +1,8 @@
 // The delta rule alone: plain loops and central differences in both views, and what the rule promises about recall.
 #include <cmath>
 
+#include "error.hpp"
+#include "lib/blas.hpp"
 #include "op_check.hpp"
 #include "ops.hpp"
 
@@ -69,22 +71,59 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DeltaRule,
                                            RuleCase{"scan_gated", 1, 35, 2, 3, 17, true, "scan"}),
                          [](const auto& each) { return each.param.name; });
 
-// Both views of heads of all widths that a device's kernels are made for, with whole and cut rows, and lengths that end inside a chunk.
+bool has_tf32() {
+  try {
+    set_gemm_precision("tf32");
+    set_gemm_precision("fp32");
+    return true;
+  } catch (const Unsupported&) {
+    return false;
+  }
+}
+
+// Both views of heads of all widths that a device's kernels are made for, with whole and cut rows, lengths that end inside a chunk, and rows
+// of several segments. times_beta 2.2: beta up to 2; times_gate 90: all is forgotten at once.
+void expect_views_agree(const RuleCase& c, double times_beta = 1, double times_gate = 1) {
+  const auto run = [&](const std::string& view) {
+    RuleCase other = c;
+    other.view = view;
+    OpCase o = op_case(other);
+    for (double& beta : o.values_of_inputs[3]) beta *= times_beta;
+    if (c.gated)
+      for (double& gate : o.values_of_inputs[4]) gate *= times_gate;
+    Probe probe(test_device().exec(), o);
+    Arrays all{probe.forward(o.values_of_inputs)};
+    for (auto& dx : probe.backward(test_values("dy", static_cast<Index>(all[0].size())))) all.push_back(dx);
+    return all;
+  };
+  const Arrays plain = run("scan");
+  const auto expect_near = [&](const Arrays& found, double allowed, const char* precision) {
+    for (std::size_t i = 0; i < plain.size(); ++i)
+      EXPECT_LT(relative_error(found[i], plain[i]), allowed) << c.name << ", array " << i << ", " << precision;
+  };
+  const Arrays first = run("chunked");
+  expect_near(first, kDouble ? 1e-12 : 1e-5, "full precision");
+  EXPECT_EQ(first, run("chunked")) << c.name << ": not the same bits";
+  if (!has_tf32()) return;
+  set_gemm_precision("tf32");
+  expect_near(run("chunked"), 0.01, "TF32");
+  set_gemm_precision("fp32");
+}
 TEST(DeltaRule, ViewsAgree) {
   for (const RuleCase& c :
        {RuleCase{"narrow", 2, 70, 2, 20, 32}, RuleCase{"half", 1, 97, 2, 64, 48}, RuleCase{"half_gated", 1, 130, 1, 40, 64, true},
         RuleCase{"uneven_gated", 1, 66, 2, 33, 7, true}, RuleCase{"wide", 1, 67, 2, 128, 20},
-        RuleCase{"wide_gated", 1, 70, 1, 36, 128, true}, RuleCase{"wider", 1, 33, 1, 132, 4}}) {
-    RuleCase other = c;
-    other.view = "scan";
-    Probe chunked(test_device().exec(), op_case(c)), scan(test_device().exec(), op_case(other));
-    const Arrays in = op_case(c).values_of_inputs;
-    EXPECT_LT(relative_error(chunked.forward(in), scan.forward(in)), kDouble ? 1e-12 : 1e-5) << c.name;
-    const auto dy = test_values("dy", c.B * c.T * c.heads * c.V);
-    const Arrays a = chunked.backward(dy), b = scan.backward(dy);
-    for (std::size_t k = 0; k < b.size(); ++k)
-      EXPECT_LT(relative_error(a[k], b[k]), kDouble ? 1e-12 : 1e-5) << c.name << ", gradient of input " << k;
-  }
+        RuleCase{"wide_gated", 1, 70, 1, 36, 128, true}, RuleCase{"wider", 1, 33, 1, 132, 4}, RuleCase{"head_96", 2, 1, 2, 96, 40, true},
+        RuleCase{"head_192", 1, 65, 2, 192, 96}, RuleCase{"head_256", 1, 130, 1, 256, 256, true},
+        RuleCase{"uneven_keys", 1, 66, 1, 201, 33, true}, RuleCase{"segments", 64, 300, 16, 1, 2, true},
+        RuleCase{"wide_segments", 32, 270, 8, 129, 1, true}, RuleCase{"too_wide", 1, 33, 1, 260, 4}})
+    expect_views_agree(c);
+}
+TEST(DeltaRule, ViewsAgreeAtExtremes) {
+  for (const RuleCase& c : {RuleCase{"reflecting", 1, 150, 2, 64, 32}, RuleCase{"reflecting_wide", 1, 150, 1, 256, 32}})
+    expect_views_agree(c, 2.2);
+  for (const RuleCase& c : {RuleCase{"strong", 1, 150, 2, 36, 32, true}, RuleCase{"strong_wide", 1, 150, 1, 160, 32, true}})
+    expect_views_agree(c, 1, 90);
 }
 
 // beta = 1, no gate, orthonormal keys: what was written under a key is read back exactly; a second value under a key replaces the first.

@@ -2,15 +2,11 @@
 //
 //   S~_t = e^{g_t} S_{t-1}     e_t = v_t - S~_t^T k_t     S_t = S~_t + beta_t k_t e_t^T     y_t = scale S_t^T q_t      S (K,V) per head
 //
-// backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end. CUDA keeps them, and the errors,
-// in the chunked view of heads that fit on chip.
+// backward() recomputes the states at the chunks' starts into scratch, then walks the chunks from the end.
 #include "launch.hpp"
 #include "ops.hpp"
-#if defined(KOKKOS_ENABLE_CUDA)
-#include "ops/delta_rule_gpu_back.hpp"
-#else
 #include "ops/delta_rule_kernels.hpp"
-#endif
+#include "ops/delta_rule_tiles.hpp"
 
 namespace ssm {
 namespace delta_rule_op {
@@ -89,25 +85,13 @@ struct Backward {
   }
 };
 
-#if !defined(KOKKOS_ENABLE_CUDA)
-struct Walks {  // the sizes that CUDA's own kernels take: none
-  bool fit = false;
-  Index states = 0;
-  explicit Walks(const Arguments&) {}
-  Index scratch() const { return 0; }
-  template <class... Any>
-  void forward(const Any&...) const {}
-  template <class... Any>
-  void backward(const Any&...) const {}
-};
-#endif
-
 struct DeltaRule final : Op {
   DeltaRuleInputs i;
-  Tensor y, errors, kept;  // errors e and kept states: of walks alone
+  Tensor y, kept;  // kept: states between segments, of tiles alone
   State carried;
   Scratch work, states;
-  Arguments shape{};  // extents and options; addresses are filled in at every run
+  Arguments shape{};   // extents and options; addresses are filled in at every run
+  bool tiled = false;  // the kernels of delta_rule_tiles.hpp
 
   DeltaRule(Net& net, const DeltaRuleInputs& inputs, Index heads, double scale, const std::string& view) : Op(net), i(inputs) {
     in(i.q, save), in(i.k, save), in(i.v, save);
@@ -127,20 +111,22 @@ struct DeltaRule final : Op {
     if (n.mode == Mode::train) const Back back(a, 1, memory);
     a.of_item = memory.used + a.Kw() * a.Vw();
     carried = state(heads * a.K * a.V);
-    const Walks walks(a);
-    if (walks.fit) {
-      if (n.mode == Mode::train) work = scratch(walks.scratch()), errors = keep(i.v), kept = keep(shaped({walks.states}));
-    } else {
-      if (n.mode != Mode::stream) work = scratch(n.B * heads * a.of_item);
-      if (n.mode == Mode::train) states = scratch(n.B * a.chunks() * heads * a.Kw() * a.Vw());
-    }
+    Index room = n.B * heads * a.of_item;
+#if defined(SSM_DELTA_RULE_ON_TILES)
+    const OnTiles on(a);
+    tiled = on.fit && n.mode != Mode::stream;
+    if (tiled) room = std::max(on.scratch(a, false), n.mode == Mode::train ? on.scratch(a, true) : 0);
+    if (tiled && n.mode == Mode::train) kept = keep(shaped({on.kept()}));
+#endif
+    if (n.mode != Mode::stream) work = scratch(room);
+    if (n.mode == Mode::train && !tiled) states = scratch(n.B * a.chunks() * heads * a.Kw() * a.Vw());
     y = out(i.v, drop);
   }
   const char* name() const override { return "delta_rule"; }
   std::string slow_because() const override {
-#if defined(KOKKOS_ENABLE_CUDA)
-    if (!shape.scan && !Walks(shape).fit)
-      return "keys of " + std::to_string(shape.K) + " or values of " + std::to_string(shape.V) + " are too wide for the chip";
+#if defined(SSM_DELTA_RULE_ON_TILES)
+    if (!tiled && !shape.scan && n.mode != Mode::stream)
+      return "keys of " + std::to_string(shape.K) + " are wider than " + std::to_string(kWidest);
 #endif
     return {};
   }
@@ -149,20 +135,22 @@ struct DeltaRule final : Op {
     Arguments a = shape;
     a.q = v(i.q), a.k = v(i.k), a.v = v(i.v);
     a.gate = i.gate.id < 0 ? nullptr : v(i.gate);
+    a.delta = tiled ? beta() : nullptr;  // plain kernels take beta apart
     a.y = v(y), a.work = v(work), a.states = v(states);
     return a;
   }
   const Real* beta() const { return i.beta.id < 0 ? nullptr : v(i.beta); }
   void forward(const Run& r) override {
-    const Walks walks(shape);
-    const bool train = n.mode == Mode::train;
-    if (walks.fit) walks.forward(r, arguments(), beta(), train ? v(errors) : nullptr, train ? v(kept) : nullptr);
-    else launch_teams("ssm::delta_rule", r, n.B * shape.heads, Forward{arguments(), beta()});
+#if defined(SSM_DELTA_RULE_ON_TILES)
+    if (tiled) return OnTiles(shape).forward(r, arguments(), n.mode == Mode::train ? v(kept) : nullptr);
+#endif
+    launch_teams("ssm::delta_rule", r, n.B * shape.heads, Forward{arguments(), beta()});
   }
   void backward(const Run& r) override {
     const Grad dbeta = i.beta.id < 0 ? Grad{} : g(i.beta), dgate = i.gate.id < 0 ? Grad{} : g(i.gate);
-    const Walks walks(shape);
-    if (walks.fit) return walks.backward(r, arguments(), beta(), d(y), v(errors), v(kept), v(work), g(i.q), g(i.k), g(i.v), dbeta, dgate);
+#if defined(SSM_DELTA_RULE_ON_TILES)
+    if (tiled) return OnTiles(shape).backward(r, arguments(), d(y), v(kept), {g(i.q), g(i.k), g(i.v), dbeta, dgate, nullptr});
+#endif
     launch_teams("ssm::delta_rule_back", r, n.B * shape.heads, Backward{arguments(), beta(), d(y), g(i.q), g(i.k), g(i.v), dbeta, dgate});
   }
   void step(const Run& r) override {

@@ -1,274 +1,243 @@
-// delta_rule_gpu_back.hpp - gradients of delta_rule.cpp on CUDA: adjoints of the states at the chunks' ends by one more walk, then every
-// chunk of every head on its own, by products of tiles.
+// delta_rule_gpu_back.hpp - gradients of the delta rule on tensor cores, every chunk on its own, from S, e, G and X of delta_rule_gpu.hpp.
 //
-// With U = beta e, E_ij = decay from step j to step i, c_i = from the chunk's start to after step i, w_j = from after step j to its end:
+// With U = beta e, and c, w, E as there:
 //   Y_ij = scale dO_i . U_j E_ij, i >= j        Z_ij = -beta_i X_i . U_j E_ij, i > j        dV = beta X        dbeta_i = X_i . e_i
 //   dQ = Y K + scale c (dO S^T)                 dK = Y^T Q + (Z + Z^T) K + w (U G^T) - beta c (X S^T)
 //   dgate_t = sum_{i >= t > j} (Y_ij q_i.k_j + Z_ij k_i.k_j) + sum_{j < t} k_j.(w U G^T)_j + sum_{i >= t} c_i (...)_i + c_last <G, S>
-// Eight products of C W^2 or C^2 W, ten where gated. Measured, H200, B16 T1024, 2 heads of 64: 98 us, 22 of 51 TFLOP/s.
 #pragma once
-#include "ops/delta_rule_gpu.hpp"
+#include "delta_rule_gpu_walk.hpp"
 
+#if defined(SSM_DELTA_RULE_ON_TILES)
 namespace ssm::delta_rule_op {
 
-template <int W, bool kGated>
-struct ChunkGradients : Head {
-  using L = gpu_tile::Fma;
-  static constexpr int kThreads = gpu_tile::kThreads, kBlocks = W <= 64 ? 2 : 1, C = chunk_for(W);
-  static constexpr int kRow = W + 4, kSquare = C + 4, kTile = C * (kRow > kSquare ? kRow : kSquare),
-                       kState = W * kRow > C *kSquare ? W *kRow : C *kSquare;
-  static constexpr int R = L::rows<C>, N = L::columns<W>, M = L::columns<C>;  // rows and columns of a thread
-  static constexpr int kSmall = 5 * C + kThreads / kWarp + 4;
-  static constexpr std::size_t kBytes = sizeof(Real) * (5 * kTile + kState + kSmall) + sizeof(double) * C;
-  const Real *dy, *errors, *along;  // (B,T,heads,V)
-  const Real *states, *adjoints;    // (B,chunks,heads,V,Wk)
-  Index Wk;
+struct DeltaGradients {
   Grad dq, dk, dv, dbeta, dgate;
+  Real* shares;  // (tiles of keys,B,T,heads): each one's share of the gate's gradient, where there are several
+};
 
-  // What a chunk needs of its steps: strengths, c, w, and what the gate's gradient collects.
-  struct Small {
-    double* level;  // sum of log2 decays up to and with a step
-    Real *beta, *start, *end, *inner, *outer, *parts;
-    __device__ explicit Small(Real* p)
-        : level(reinterpret_cast<double*>(p)),
-          beta(p + C * static_cast<int>(sizeof(double) / sizeof(Real))),
-          start(beta + C),
-          end(start + C),
-          inner(end + C),
-          outer(inner + C),
-          parts(outer + C) {}
-    __device__ Real decay(int from, int to) const { return kGated ? exp2_decay(static_cast<Real>(level[to] - level[from])) : Real(1); }
-  };
+// A block an item and tile of D keys.
+template <int kPasses, int D>
+struct GradientsBlock {
+  static constexpr int kThreads = 256, kBlocks = 1, N = D / 32, kTile = kSteps * D, kPart = kSteps * kValues;
+  static constexpr int kQ = 0, kK = kQ + kTile, kS = kK + kTile, kG = kS + kTile, kDo = kG + kTile, kX = kDo + kPart, kE = kX + kPart,
+                       kF = kE + 2 * kPart, kInner = kF + kFactorCount, kOuter = kInner + 4 * kSteps, kParts = kOuter + 4 * kSteps,
+                       kEnd = kParts + 8;
+  static constexpr std::size_t kBytes = sizeof(Real) * kEnd;
+  static_assert(kBytes + 1024 <= 228 * 1024 && kTile >= kSquare);
+  using L = MmaTile<kPasses>;
+  using Square = float[2][2][4];
+  using Wide = float[2][N][4];
+  Segment s;
+  DeltaGradients o;
 
-  __device__ void operator()(Index block, int thread, Real* memory) const {
-    const Index h = block % a.heads, t0 = block / a.heads % chunks() * C, b = block / (a.heads * chunks());
-    const Index row0 = row(b, t0, h), place = state(b, t0, h) * Wk;
-    const int count = steps(t0, C), V = static_cast<int>(a.V), K = static_cast<int>(a.K);
-    Real *dO = memory, *e = dO + kTile, *X = e + kTile, *keys = X + kTile, *queries = keys + kTile, *S = queries + kTile;
-    const Small m(S + kState);
+  __device__ void operator()(Index block, int thread, Real* m) const {
+    const Arguments& a = s.a;
+    const Index k_tiles = s.k_tiles(D), v_tiles = s.v_tiles(), kt = block % k_tiles;
+    const ItemPlace at(s, block / k_tiles, thread);
     const L layout(thread);
-    const auto tile = [&](const Real* from, Index width, Real* to) {
-      gpu_tile::copy_tile<C, W>(thread, from + row0 * width, a.heads * width, count, static_cast<int>(width), whole, to, kRow);
-    };
-    const auto square = [&](const Real* from) {
-      gpu_tile::copy_tile<W, W>(thread, from + place, Wk, V, static_cast<int>(Wk), true, S, kRow);
-      gpu_tile::copies_end();
-    };
-    tile(dy, a.V, dO), tile(errors, a.V, e), tile(along, a.V, X);
-    gpu_tile::copies_end();
-    square(states);
-    tile(a.q, a.K, queries), tile(a.k, a.K, keys);
-    gpu_tile::copies_end();
-    Real states_product = 0;
-    if constexpr (kGated) states_product = load_levels(thread, b, t0, h, place, m);
-    if (thread < C) m.beta[thread] = strength(b, t0 + thread, h);
-    gpu_tile::copies_wait<2>();
-    __syncthreads();
-    if (thread < C) {
-      m.start[thread] = kGated ? exp2_decay(static_cast<Real>(m.level[thread])) : Real(1);
-      m.end[thread] = m.decay(thread, C - 1);
-    }
-
-    Real Y[R][M] = {}, Z[R][M] = {}, to_q[R][N] = {}, to_k[R][N] = {};
-    layout.template product_nt<W>(Y, dO, kRow, e, kRow);
-    layout.template product_nt<W>(Z, X, kRow, e, kRow);
-    gpu_tile::copies_wait<1>();
-    __syncthreads();
-    layout.template product_nn<W>(to_q, dO, kRow, S, kRow);
-    layout.template product_nn<W>(to_k, X, kRow, S, kRow);
-    __syncthreads();
-    square(adjoints);
-    mask(layout, m, Y, Z, row0, count);
-    for (int at = thread; at < count * V; at += kThreads) {
-      const int i = at / V, c = at % V;
-      dv((row0 + i * a.heads) * a.V + c, m.beta[i] * X[i * kRow + c]);
-    }
-    scale_rows(layout, to_q, [&](int i) { return a.scale * m.start[i]; });
-    scale_rows(layout, to_k, [&](int i) { return -m.beta[i] * m.start[i]; });
-    gpu_tile::copies_wait<0>();
-    __syncthreads();
-    Real ends[R][N] = {};
-    layout.template product_nn<W>(ends, e, kRow, S, kRow);
-    scale_rows(layout, ends, [&](int i) { return m.beta[i] * m.end[i]; });
-    Real F[R][M] = {};
-    if constexpr (kGated) {
-      row_products(layout, ends, keys, ends, keys, false, m.inner);
-      row_products(layout, to_q, queries, to_k, keys, true, m.outer);
-      weigh(layout, Y, Z, queries, keys, F);
-    }
-#pragma unroll
-    for (int r = 0; r < R; ++r)
-#pragma unroll
-      for (int c = 0; c < N; ++c) to_k[r][c] += ends[r][c];
-    __syncthreads();
-    Real *Yt = e, *Zs = X;
-#pragma unroll
-    for (int r = 0; r < R; ++r)
-#pragma unroll
-      for (int c = 0; c < M; ++c) {
-        const int i = layout.template row<R>(r), j = layout.column_nt(c);
-        dO[i * kSquare + j] = Yt[j * kSquare + i] = Y[r][c];
-        if (j <= i) Zs[i * kSquare + j] = Zs[j * kSquare + i] = Z[r][c];
-        if (kGated) S[i * kSquare + j] = F[r][c];
+    const bool gated = a.kind == Gate::time;
+    const Real* rows = m + kF;
+    const auto fetch_first = [&](Index vt) {
+      if (vt < v_tiles) {
+        at.template state<D>(s.S, vt, kt * D, m + kS);
+        at.template tile<kValues>(s.dy, a.V, vt * kValues, m + kDo);
+        at.template own<kValues>(s.X, s.Vp, vt * kValues, m + kX),
+            at.template own<kValues>(s.e, s.Vp, vt * kValues, m + kE + vt % 2 * kPart);
       }
+      copies_end();
+    };
+    const auto fetch_adjoint = [&](Index vt) {
+      if (vt < v_tiles) at.template state<D>(s.G, vt, kt * D, m + kG);
+      copies_end();
+    };
+    at.factors(m + kF);
+    at.template tile<D>(a.q, a.K, kt * D, m + kQ), at.template tile<D>(a.k, a.K, kt * D, m + kK);
+    fetch_first(0), fetch_adjoint(0);
+    Square Y = {}, Z = {};
+    Wide dq = {}, dk = {}, ends = {};
+    float of_state = 0;
+    for (Index vt = 0; vt < v_tiles; ++vt) {
+      const Real* e = m + kE + vt % 2 * kPart;
+      copies_wait<1>();
+      __syncthreads();
+      layout.template add<kValues, Along<kValues>, Along<kValues>>(Y, m + kDo, e);
+      layout.template add<kValues, Along<kValues>, Along<kValues>>(Z, m + kX, e);
+      layout.template add<kValues, Along<kValues>, Across<D, true>>(dq, m + kDo, m + kS);
+      layout.template add<kValues, Along<kValues>, Across<D, true>>(dk, m + kX, m + kS);
+      if (kt == 0) store_values(at, vt, rows, m + kX);
+      copies_wait<0>();
+      __syncthreads();
+      if (gated) {
+        of_state += against(thread, m);
+        __syncthreads();
+      }
+      fetch_first(vt + 1);
+      layout.template add<kValues, Along<kValues>, Across<D, true>>(ends, e, m + kG);
+      __syncthreads();
+      fetch_adjoint(vt + 1);
+    }
+    copies_wait<0>();
+    factored(layout, dq, dk, ends, rows, gated, m);
+    if (gated) weigh_gates(layout, Y, Z, rows, m);
+    mask(at, layout, Y, Z, kt, rows);
+    put_square(layout, Y, m + kS), put_square(layout, Z, m + kG);
+    if (gated) leave_state(thread, of_state, m);
     __syncthreads();
-    layout.template product_nn<C>(to_q, dO, kSquare, keys, kRow);
-    put_rows(layout, to_q, dq, row0, count, K);
-    layout.template product_nn<C>(to_k, Yt, kSquare, queries, kRow);
-    layout.template product_nn<C>(to_k, Zs, kSquare, keys, kRow);
-    put_rows(layout, to_k, dk, row0, count, K);
-    if constexpr (kGated) gate_gradient(thread, S, m, states_product, row0, count);
+    layout.template add<kSteps, Along<kSteps>, Across<D>>(dq, m + kS, m + kK);
+    store_keys(at, layout, dq, o.dq, kt);
+    layout.template add<kSteps, Across<kSteps>, Across<D>>(dk, m + kS, m + kQ);
+    layout.template add<kSteps, Along<kSteps>, Across<D>>(dk, m + kG, m + kK);
+    layout.template add<kSteps, Across<kSteps>, Across<D>>(dk, m + kG, m + kK);
+    store_keys(at, layout, dk, o.dk, kt);
+    if (gated) gate_gradient(at, kt, rows, m);
   }
 
-  // Levels of all steps; returns this thread's part of <G, S>. Levels in double: a decay is 2 to the difference of two of them.
-  __device__ Real load_levels(int thread, Index b, Index t0, Index h, Index place, const Small& m) const {
-    if (thread < C) m.inner[thread] = log2_decay(b, t0 + thread, h);
-    __syncthreads();
-    if (thread < C) {
-      double sum = 0;
-      for (int i = 0; i <= thread; ++i) sum += static_cast<double>(m.inner[i]);
-      m.level[thread] = sum;
+  __device__ void store_values(const ItemPlace& at, Index vt, const Real* rows, const Real* X) const {
+    const int width = at_most(s.a.V - vt * kValues, kValues);
+#pragma unroll 4
+    for (int n = 4 * at.thread; n < kPart; n += 4 * kThreads) {
+      const int i = n / kValues, c = n % kValues;
+      if (i >= at.count || c >= width) continue;
+      const Index to = ((at.row + i) * s.a.heads + at.h) * s.a.V + vt * kValues + c;
+      const Real beta = rows[kDelta * kSteps + i];
+      gpu_tile::Four x = four(X + place<kValues>(i, c));
+      if (s.even) {
+        gpu_tile::Four* p = reinterpret_cast<gpu_tile::Four*>(o.dv.p + to);
+        const gpu_tile::Four old = o.dv.add ? *p : gpu_tile::Four{};
+#pragma unroll
+        for (int e = 0; e < 4; ++e) x.at[e] = old.at[e] + beta * x.at[e];
+        *p = x;
+      } else {
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          if (c + e < width) o.dv(to + e, beta * x.at[e]);
+      }
     }
-    Real sum = 0;
-    for (Index i = thread; i < a.V * Wk; i += kThreads) sum += states[place + i] * adjoints[place + i];
+  }
+
+  // A thread's share of <S, G>.
+  __device__ static float against(int thread, const Real* m) {
+    float sum = 0;
+#pragma unroll 4
+    for (int i = 4 * thread; i < kTile; i += 4 * kThreads) {
+      const gpu_tile::Four x = four(m + kS + i), y = four(m + kG + i);
+      sum += (x.at[0] * y.at[0] + x.at[1] * y.at[1]) + (x.at[2] * y.at[2] + x.at[3] * y.at[3]);
+    }
     return sum;
+  }
+  __device__ static void leave_state(int thread, float sum, Real* m) {
+    sum = lanes_sum<32>(sum);
+    if (thread % 32 == 0) m[kParts + thread / 32] = sum;
+  }
+
+  // What came through the states times the factors of steps; dk takes `ends`. Gated: row by row their products with queries and keys.
+  __device__ static void factored(const L& layout, Wide& dq, Wide& dk, Wide& ends, const Real* rows, bool gated, Real* m) {
+#pragma unroll
+    for (int mm = 0; mm < 2; ++mm)
+#pragma unroll
+      for (int e = 0; e < 4; e += 2) {
+        const int i = layout.row(mm, e);
+        const float to_q = rows[kFrom * kSteps + i], to_k = -rows[kSince * kSteps + i] * rows[kDelta * kSteps + i],
+                    to_end = rows[kToDelta * kSteps + i];
+        float inner = 0, outer = 0;
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+          const int on_chip = place<D>(i, layout.template column<N>(n, 0));
+          const float2 q = gated ? *reinterpret_cast<const float2*>(m + kQ + on_chip) : float2{0, 0},
+                       k = gated ? *reinterpret_cast<const float2*>(m + kK + on_chip) : float2{0, 0};
+#pragma unroll
+          for (int next = 0; next < 2; ++next) {
+            float &x = dq[mm][n][e + next], &y = dk[mm][n][e + next], &z = ends[mm][n][e + next];
+            x *= to_q, y *= to_k, z *= to_end;
+            outer += x * (next ? q.y : q.x) + y * (next ? k.y : k.x), inner += z * (next ? k.y : k.x);
+            y += z;
+          }
+        }
+        if (!gated) continue;
+        inner = lanes_sum<4>(inner), outer = lanes_sum<4>(outer);
+        if (layout.t == 0) m[kInner + layout.right * kSteps + i] = inner, m[kOuter + layout.right * kSteps + i] = outer;
+      }
   }
 
   // Y and Z from dO e^T and X e^T, whose diagonal is dbeta.
-  __device__ void mask(const L& layout, const Small& m, Real (&Y)[R][M], Real (&Z)[R][M], Index row0, int count) const {
+  __device__ void mask(const ItemPlace& at, const L& layout, Square& Y, Square& Z, Index kt, const Real* rows) const {
+    const Decays<L> decays(layout, rows);
 #pragma unroll
-    for (int r = 0; r < R; ++r)
+    for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int c = 0; c < M; ++c) {
-        const int i = layout.template row<R>(r), j = layout.column_nt(c);
-        if (i == j && i < count && dbeta.p) dbeta(row0 + i * a.heads, Z[r][c]);
-        const Real part = i < j ? Real(0) : m.beta[j] * m.decay(j, i);
-        Y[r][c] *= a.scale * part;
-        Z[r][c] = i == j ? Real(0) : -m.beta[i] * part * Z[r][c];
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(mm, 2 * e);
+        const float beta = rows[kDelta * kSteps + i];
+#pragma unroll
+        for (int n = 0; n < 2; ++n)
+#pragma unroll
+          for (int next = 0; next < 2; ++next) {
+            const int j = layout.template column<2>(n, next);
+            float &y = Y[mm][n][2 * e + next], &z = Z[mm][n][2 * e + next];
+            if (i == j && kt == 0 && o.dbeta.p && i < at.count) o.dbeta((at.row + i) * s.a.heads + at.h, z);
+            const float part = i < j ? 0 : decays(mm, e, n, next) * decays.delta[n][next];
+            y *= s.a.scale * part;
+            z *= i == j ? 0 : -beta * part;
+          }
       }
   }
-  template <class F>
-  __device__ static void scale_rows(const L& layout, Real (&x)[R][N], const F& factor) {
+  // Y o Q K^T + Z o K K^T over this tile's keys, in the place of dO; Y and Z as they are before mask().
+  __device__ void weigh_gates(const L& layout, const Square& Y, const Square& Z, const Real* rows, Real* m) const {
+    const Decays<L> decays(layout, rows);
+    Square qk = {}, kk = {};
+    layout.template add<D, Along<D>, Along<D>>(qk, m + kQ, m + kK);
+    layout.template add<D, Along<D>, Along<D>>(kk, m + kK, m + kK);
 #pragma unroll
-    for (int r = 0; r < R; ++r) {
-      const Real by = factor(layout.template row<R>(r));
+    for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int c = 0; c < N; ++c) x[r][c] *= by;
-    }
-  }
-
-  // to[i] = x_i . p_i, plus y_i . s_i where `both`; p, s tiles.
-  __device__ static void row_products(const L& layout, const Real (&x)[R][N], const Real* p, const Real (&y)[R][N], const Real* s,
-                                      bool both, Real* to) {
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(mm, 2 * e);
+        const float beta = rows[kDelta * kSteps + i];
 #pragma unroll
-    for (int r = 0; r < R; ++r) {
-      const int i = layout.template row<R>(r);
-      Real sum = 0;
+        for (int n = 0; n < 2; ++n)
 #pragma unroll
-      for (int c = 0; c < N; ++c) {
-        const int at = i * kRow + layout.column_nn(c);
-        sum += x[r][c] * p[at];
-        if (both) sum += y[r][c] * s[at];
+          for (int next = 0; next < 2; ++next) {
+            const int j = layout.template column<2>(n, next), f = 2 * e + next;
+            const float part = i <= j ? 0 : decays(mm, e, n, next) * decays.delta[n][next];
+            qk[mm][n][f] = part * (s.a.scale * Y[mm][n][f] * qk[mm][n][f] - beta * Z[mm][n][f] * kk[mm][n][f]);
+          }
       }
-      sum = gpu_tile::lanes_sum<L::kLanes>(sum);
-      if (layout.lane == 0) to[i] = sum;
-    }
-  }
-  // F = Y o Q K^T + Z o K K^T
-  __device__ static void weigh(const L& layout, const Real (&Y)[R][M], const Real (&Z)[R][M], const Real* queries, const Real* keys,
-                               Real (&F)[R][M]) {
-    Real other[R][M] = {};
-    layout.template product_nt<W>(F, queries, kRow, keys, kRow);
-    layout.template product_nt<W>(other, keys, kRow, keys, kRow);
-#pragma unroll
-    for (int r = 0; r < R; ++r)
-#pragma unroll
-      for (int c = 0; c < M; ++c) F[r][c] = Y[r][c] * F[r][c] + Z[r][c] * other[r][c];
+    put_square(layout, qk, m + kDo);
   }
 
-  __device__ void gate_gradient(int thread, Real* F, const Small& m, Real states_product, Index row0, int count) const {
-    const Real sum = gpu_tile::lanes_sum<kWarp>(states_product);
-    if (thread % kWarp == 0) m.parts[thread / kWarp] = sum;
-    if (thread < C)
-      for (int j = 1; j < thread; ++j) F[thread * kSquare + j] += F[thread * kSquare + j - 1];
+  __device__ void gate_gradient(const ItemPlace& at, Index kt, const Real* rows, Real* m) const {
+    const int t = at.thread;
+    Real* F = m + kDo;
+    if (t < kSteps)
+      for (int j = 1; j < t; ++j) F[place<kSteps>(t, j)] += F[place<kSteps>(t, j - 1)];
     __syncthreads();
-    if (thread >= count) return;
+    if (t >= at.count) return;
+    const auto four_warps = [&](const Real* of, int i) { return (of[i] + of[kSteps + i]) + (of[2 * kSteps + i] + of[3 * kSteps + i]); };
     Real total = 0;
-    for (int w = 0; w < kThreads / kWarp; ++w) total += m.parts[w];
-    total *= m.start[C - 1];
-    for (int j = 0; j < thread; ++j) total += m.inner[j];
-    for (int i = thread; i < C; ++i) total += m.outer[i] + (thread ? F[i * kSquare + thread - 1] : Real(0));
-    dgate(row0 + thread * a.heads, total);
+    for (int w = 0; w < kThreads / 32; ++w) total += m[kParts + w];
+    total *= rows[kSince * kSteps + kSteps - 1];
+    for (int j = 0; j < t; ++j) total += four_warps(m + kInner, j);
+    for (int i = t; i < kSteps; ++i) total += four_warps(m + kOuter, i) + (t ? F[place<kSteps>(i, t - 1)] : Real(0));
+    const Index to = (at.row + t) * s.a.heads + at.h;
+    if (o.shares) o.shares[kt * s.a.B * s.a.T * s.a.heads + to] = total;
+    else o.dgate(to, total);
   }
 
-  __device__ void put_rows(const L& layout, const Real (&x)[R][N], const Grad& to, Index row0, int count, int K) const {
+  __device__ void store_keys(const ItemPlace& at, const L& layout, const Wide& acc, const Grad& to, Index kt) const {
+    const int width = at_most(s.a.K - kt * D, D);
 #pragma unroll
-    for (int r = 0; r < R; ++r) {
-      const int i = layout.template row<R>(r);
-      if (i >= count) continue;
-      const Index from = (row0 + i * a.heads) * K;
+    for (int mm = 0; mm < 2; ++mm)
 #pragma unroll
-      for (int c = 0; c < N; c += 4) {
-        const int k = layout.column_nn(c);
-        if (whole) {
-          if (k >= K) continue;
-          auto* p = reinterpret_cast<gpu_tile::Four*>(to.p + from + k);
-          gpu_tile::Four sum = to.add ? *p : gpu_tile::Four{};
+      for (int e = 0; e < 2; ++e) {
+        const int i = layout.row(mm, 2 * e);
+        float x[N][2];
 #pragma unroll
-          for (int j = 0; j < 4; ++j) sum.at[j] += x[r][c + j];
-          *p = sum;
-        } else {
-#pragma unroll
-          for (int j = 0; j < 4; ++j)
-            if (k + j < K) to(from + k + j, x[r][c + j]);
-        }
+        for (int n = 0; n < 2 * N; ++n) x[n / 2][n % 2] = acc[mm][n / 2][2 * e + n % 2];
+        if (i < at.count)
+          store_pairs(to, ((at.row + i) * s.a.heads + at.h) * s.a.K + kt * D, layout.template column<N>(0, 0), width, s.even, x);
       }
-    }
-  }
-};
-
-// What the op is told: whether the sizes fit, and what is kept from forward to backward.
-struct Walks {
-  bool fit;
-  int chunk;
-  Index states, rows;  // numbers of kept states; of errors and of scratch
-
-  explicit Walks(const Arguments& a) : fit(!a.scan && a.K <= kWidest && a.V <= kWidest) {
-    const Index widest = a.K < a.V ? a.V : a.K;
-    chunk = chunk_for(widest);
-    with_width(a.K, [&](auto W) { states = a.B * ((a.T + chunk - 1) / chunk) * a.heads * a.V * decltype(W)::value; });
-    with_width(widest, [&](auto W) { fit = fit && ChunkGradients<decltype(W)::value, true>::kBytes <= kChipMemory; });
-    rows = a.B * a.T * a.heads * a.V;
-  }
-  Index scratch() const { return rows + states; }
-
-  Head head(const Arguments& a, const Real* beta, std::initializer_list<const Real*> others) const {
-    bool whole = !kDouble && a.K % 4 == 0 && a.V % 4 == 0;
-    for (const Real* p : {a.q, a.k, a.v}) whole = whole && reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
-    for (const Real* p : others) whole = whole && reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
-    return {a, beta, chunk, whole};
-  }
-  // errors, kept: null where no gradient is wanted.
-  void forward(const Run& r, const Arguments& a, const Real* beta, Real* errors, Real* kept) const {
-    walk<false>(r, head(a, beta, {}), a.v, a.y, errors, kept);
-  }
-  // work: scratch() numbers.
-  void backward(const Run& r, const Arguments& a, const Real* beta, const Real* dy, const Real* errors, const Real* kept, Real* work,
-                Grad dq, Grad dk, Grad dv, Grad dbeta, Grad dgate) const {
-    Real *along = work + states, *adjoints = work;
-    const Head h = head(a, beta, {dy, errors, along, dq.p, dk.p});
-    walk<true>(r, h, dy, nullptr, along, adjoints);
-    Index Wk = 0;
-    with_width(a.K, [&](auto W) { Wk = decltype(W)::value; });
-    with_width(a.K < a.V ? a.V : a.K, [&](auto width) {
-      constexpr int W = decltype(width)::value;
-      const auto run = [&](auto block) {
-        launch_shared("ssm::delta_rule_back", r, a.B * a.heads * h.chunks(), decltype(block)::kBytes, block);
-      };
-      if (a.gate) run(ChunkGradients<W, true>{h, dy, errors, along, kept, adjoints, Wk, dq, dk, dv, dbeta, dgate});
-      else run(ChunkGradients<W, false>{h, dy, errors, along, kept, adjoints, Wk, dq, dk, dv, dbeta, dgate});
-    });
   }
 };
 
 }  // namespace ssm::delta_rule_op
+#endif

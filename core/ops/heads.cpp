@@ -71,16 +71,18 @@ struct Rotary final : Op {
   }
 };
 
-// y = x s, s = 1/sqrt(sum x^2 + 1e-6);  dx = s (dy - y (y . dy))
+// y = x s, s = 1/sqrt(sum x^2 + 1e-6);  dx = s (dy - y (y . dy)): x is not needed again, y is by who reads it.
 struct Unit final : Op {
-  Tensor x, y;
+  Tensor x, y, scales;  // scales: s (B,T,heads)
   Index K;
-  Unit(Net& net, Tensor x_, Index heads) : Op(net), x(in(x_, save)), y(out(x_, drop)), K(x_.last() / heads) {}
+  Unit(Net& net, Tensor x_, Index heads) : Op(net), x(in(x_, drop)), y(out(x_, save)), K(x_.last() / heads) {
+    if (n.mode == Mode::train) scales = keep(shaped({x.size() / K}));
+  }
   const char* name() const override { return "unit_heads"; }
 
   void forward(const Run& r) override {
     const Real* X = v(x);
-    Real* Y = v(y);
+    Real *Y = v(y), *kept = scales.id < 0 ? nullptr : v(scales);
     const Index width = K;
     launch_rows(
         "ssm::unit_heads", r, x.size() / K, KOKKOS_LAMBDA(const Row& row, const Index i) {
@@ -88,23 +90,25 @@ struct Unit final : Op {
           Real* to = Y + i * width;
           const Real s = 1 / Kokkos::sqrt(row.sum(width, [&](const Index c) { return from[c] * from[c]; }) + Real(1e-6));
           row.each(width, [&](const Index c) { to[c] = from[c] * s; });
+          row.once([&] {
+            if (kept) kept[i] = s;
+          });
         });
   }
   void backward(const Run& r) override {
-    const Real *X = v(x), *dY = d(y);
+    const Real *Y = v(y), *dY = d(y), *kept = v(scales);
     const Grad dX = g(x);
     const Index width = K;
     launch_rows(
         "ssm::unit_heads_back", r, x.size() / K, KOKKOS_LAMBDA(const Row& row, const Index i) {
-          const Real *from = X + i * width, *dy = dY + i * width;
-          const Real s = 1 / Kokkos::sqrt(row.sum(width, [&](const Index c) { return from[c] * from[c]; }) + Real(1e-6));
-          const Real along = s * s * row.sum(width, [&](const Index c) { return from[c] * dy[c]; });
-          row.each(width, [&](const Index c) { dX(i * width + c, s * (dy[c] - from[c] * along)); });
+          const Real *unit = Y + i * width, *dy = dY + i * width, s = kept[i];
+          const Real along = row.sum(width, [&](const Index c) { return unit[c] * dy[c]; });
+          row.each(width, [&](const Index c) { dX(i * width + c, s * (dy[c] - unit[c] * along)); });
         });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);
-    return {{3 * n_, 0, 2 * real * n_}, {8 * n_, 0, 3 * real * n_}};
+    return {{3 * n_, 0, 2 * real * n_}, {5 * n_, 0, 3 * real * n_}};
   }
 };
 

@@ -28,20 +28,20 @@ struct StepOnGpu {
     const bool writes = thread < kColumns && first + thread < V;
     Real* const state = S + row * K * V;
     wait_for_last();
-    Four s[kAtOnce], sum{};
+    ssm::Four s[kAtOnce], sum{};
     Real decay[kAtOnce], key[kAtOnce], query[kAtOnce];
     // Everything from memory before anything is computed: blocks are short, and each would wait twice.
     const auto load = [&](int k0) {
       SSM_UNROLL
       for (int j = 0; j < kAtOnce; ++j) {
         const int k = k0 + j * kLines < K ? k0 + j * kLines : 0;
-        s[j] = *reinterpret_cast<const Four*>(state + k * V + at);
+        s[j] = *reinterpret_cast<const ssm::Four*>(state + k * V + at);
         key[j] = a.k[from + k], query[j] = a.q[from + k];
         decay[j] = a.kind == Gate::channel ? a.gate[row * K + k] : Real(0);
       }
     };
     load(line);
-    Four value = *reinterpret_cast<const Four*>(a.v + row * a.V + at);
+    ssm::Four value = *reinterpret_cast<const ssm::Four*>(a.v + row * a.V + at);
     const Real delta = a.delta ? a.delta[row] : Real(1), gate = a.kind == Gate::time ? a.gate[row] : Real(0);
     const Real value_of_out = writes && a.skip ? a.skip[h] * a.v[row * a.V + first + thread] : Real(0);
     Held held{};
@@ -61,7 +61,7 @@ struct StepOnGpu {
           s[j].v[l] = by * s[j].v[l] + key[j] * value.v[l];
           sum.v[l] += q * s[j].v[l];
         }
-        if (column < V) *reinterpret_cast<Four*>(state + (k0 + j * kLines) * V + column) = s[j];
+        if (column < V) *reinterpret_cast<ssm::Four*>(state + (k0 + j * kLines) * V + column) = s[j];
       }
     }
     SSM_UNROLL
@@ -69,7 +69,7 @@ struct StepOnGpu {
       SSM_UNROLL
       for (int lane = kFours; lane < kWarp; lane *= 2) sum.v[l] += shuffle_xor(sum.v[l], lane);
     }
-    if (thread % kWarp < kFours) *reinterpret_cast<Four*>(memory + thread / kWarp * kColumns + 4 * four) = sum;
+    if (thread % kWarp < kFours) *reinterpret_cast<ssm::Four*>(memory + thread / kWarp * kColumns + 4 * four) = sum;
     __syncthreads();
     if (!writes) return;
     Real total = value_of_out;
