@@ -14,7 +14,11 @@ struct Exec {
   ExecSpace space;
 };
 
+#if defined(SSM_EMULATED_DEVICE)
+constexpr bool kOnHost = false;
+#else
 constexpr bool kOnHost = Kokkos::SpaceAccessibility<Kokkos::HostSpace, ExecSpace::memory_space>::accessible;
+#endif
 
 // Channels one work item handles: a SIMD register's worth on a CPU, one thread's worth on a GPU.
 constexpr int kLanes = kOnHost ? (kDouble ? 8 : 16) : 1;

@@ -152,10 +152,18 @@ void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room room) {
   if (row_sum) plain::add_parts(r, scratch + g.M * g.N, cut.parts, stride, g.M, 1, row_sum);
 }
 
+#if defined(SSM_EMULATED_DEVICE) && SSM_EMULATED_DEVICE == 1
+namespace {
+bool tf32 = false;  // of the emulated device's kernels; the library's products stay as they are
+}
+void set_gemm_precision(const std::string& precision) { tf32 = precision == "tf32"; }
+bool tf32_products() { return tf32; }
+#else
 void set_gemm_precision(const std::string& precision) {
   if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": products on a CPU have the precision of the build only");
 }
 bool tf32_products() { return false; }
+#endif
 std::string blas_name() { return std::string(openblas_get_config()) + " core " + openblas_get_corename(); }
 
 std::string better_blas_core(const std::string& chosen) {

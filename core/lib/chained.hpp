@@ -7,7 +7,7 @@
 #pragma once
 #include "lib/launch_shared.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm {
 
 // Returns when everything that was started before has ended and can be seen, and lets the next kernel be started.

@@ -10,7 +10,7 @@
 #include "lib/launch_shared.hpp"
 #include "lib/warp.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 namespace ssm::fft_chip {
 
 using Z = Complex<Real>;

@@ -8,7 +8,7 @@
 #pragma once
 #include "lib/fft_chip.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 namespace ssm::fft_chip {
 
 // A slab of J neighbouring columns for a block. Thread (a, lane) starts with the points n = a + A m of column j, m < P in register m, which is

@@ -1,4 +1,5 @@
-// gpu.hpp - the runtime calls that CUDA and HIP name alike: SSM_GPU(Malloc) is cudaMalloc or hipMalloc, and not defined on a CPU.
+// gpu.hpp - which GPU a build has: SSM_GPU(Malloc) is cudaMalloc or hipMalloc, the runtime calls that both name alike, and not defined on a CPU.
+// SSM_GPU_CODE: kernels of blocks of threads are compiled, for a GPU or for the emulated device; SSM_CUDA_CODE: in CUDA's form.
 #pragma once
 #include <stdexcept>
 
@@ -8,6 +9,15 @@
 #define SSM_GPU(name) cuda##name
 #elif defined(KOKKOS_ENABLE_HIP)
 #define SSM_GPU(name) hip##name
+#elif defined(SSM_EMULATED_DEVICE)
+#include "emulated_device.hpp"
+#endif
+
+#if defined(SSM_GPU) || defined(SSM_EMULATED_DEVICE)
+#define SSM_GPU_CODE 1
+#endif
+#if defined(KOKKOS_ENABLE_CUDA) || (defined(SSM_EMULATED_DEVICE) && SSM_EMULATED_DEVICE == 1)
+#define SSM_CUDA_CODE 1
 #endif
 
 #if defined(SSM_GPU)

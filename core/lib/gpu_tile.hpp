@@ -5,34 +5,20 @@
 // with row-major operands of leading extents lda and ldb. All threads that share a row of acc are neighbours of one warp. mma.hpp has the same
 // on tensor cores.
 #pragma once
+#include "instructions.hpp"
 #include "launch_shared.hpp"
 #include "math.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::gpu_tile {
 
 constexpr int kThreads = 128;
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 constexpr bool kOnCuda = true;
 #else
 constexpr bool kOnCuda = false;
 #endif
 
-// Orders what the threads of one warp wrote to on-chip memory before what they read next. HIP: of the whole block.
-__device__ inline void warp_sync() {
-#if defined(KOKKOS_ENABLE_CUDA)
-  __syncwarp();
-#else
-  __syncthreads();
-#endif
-}
-__device__ inline Real from_lane(Real x, int other) {
-#if defined(KOKKOS_ENABLE_CUDA)
-  return __shfl_xor_sync(0xffffffffu, x, other);
-#else
-  return __shfl_xor(x, other);
-#endif
-}
 // Over kLanes neighbours, the same bits for each.
 template <int kLanes>
 __device__ Real lanes_max(Real x) {
@@ -50,35 +36,22 @@ __device__ Real lanes_sum(Real x) {
   return x;
 }
 
-// 2^x, relative error 2^-22; 0 far below.
-__device__ inline double exp2_weight(double x) { return ::exp2(x); }
-__device__ inline float exp2_weight(float x) {
-#if defined(KOKKOS_ENABLE_CUDA)
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return ::exp2f(x);
-#endif
-}
-
 // Copies n arrays of one shape, whose places are reckoned once: from[i] + offset (count, columns) of leading extent ld to to[i] (kRows, kWide)
 // of leading extent to_ld, zeros beyond; a null from[i] is left out. Where `whole` (columns, ld and the addresses are multiples of 16 bytes)
-// the copies go on beside the program: copies_end() closes a group, copies_wait<n>() waits for all but n.
+// the copies go on beside the program (instructions.hpp).
 template <int kRows, int kWide, int n>
 __device__ void copy_tiles(int thread, const Real* const (&from)[n], Index offset, Index ld, int count, int columns,
                            [[maybe_unused]] bool whole, Real* const (&to)[n], int to_ld) {
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
   if (whole && !kDouble) {
 #pragma unroll 4
     for (int at = thread; at < kRows * (kWide / 4); at += kThreads) {
-      const int row = at / (kWide / 4), c = at % (kWide / 4) * 4, bytes = row < count && c < columns ? 16 : 0;
-      const Index source = bytes ? offset + row * ld + c : 0;
+      const int row = at / (kWide / 4), c = at % (kWide / 4) * 4;
+      const bool there = row < count && c < columns;
+      const Index source = there ? offset + row * ld + c : 0;
 #pragma unroll
       for (int i = 0; i < n; ++i) {
-        if (!from[i]) continue;
-        const unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(to[i] + row * to_ld + c));
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from[i] + source), "r"(bytes) : "memory");
+        if (from[i]) copy_16(chip_address(to[i] + row * to_ld + c), from[i] + source, there);
       }
     }
     return;
@@ -96,18 +69,6 @@ template <int kRows, int kWide>
 __device__ void copy_tile(int thread, const Real* from, Index ld, int count, int columns, bool whole, Real* to, int to_ld) {
   copy_tiles<kRows, kWide, 1>(thread, {from}, 0, ld, count, columns, whole, {to}, to_ld);
 }
-__device__ inline void copies_end() {
-#if defined(KOKKOS_ENABLE_CUDA)
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-template <int kLeft>
-__device__ void copies_wait() {
-#if defined(KOKKOS_ENABLE_CUDA)
-  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
-#endif
-}
-
 struct alignas(16) Four {
   Real at[4];
 };

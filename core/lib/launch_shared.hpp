@@ -6,7 +6,22 @@
 #pragma once
 #include "lib/gpu.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_EMULATED_DEVICE)
+namespace ssm {
+
+template <class F>
+void launch_shared(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
+  emulated::launch(label, r, blocks, F::kThreads, bytes, f, false);
+}
+template <class F>
+void launch_together(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
+  emulated::launch(label, r, blocks, F::kThreads, bytes, f, true);
+}
+inline int gpu_processors() { return emulated::kProcessors; }
+using emulated::kChipMemory;
+
+}  // namespace ssm
+#elif defined(SSM_GPU)
 namespace ssm {
 
 #if defined(KOKKOS_ENABLE_CUDA)
@@ -35,7 +50,7 @@ template <class F>
 void launch_shared(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
   if (blocks == 0) return;
   const auto kernel = kernel_with<F>(label, bytes);
-  kernel<<<static_cast<unsigned>(blocks), F::kThreads, bytes, gpu_stream(r.exec)>>>(f);
+  kernel<<<static_cast<unsigned>(blocks), F::kThreads, bytes, gpu_stream(r.exec)> > >(f);
   gpu_check(SSM_GPU(GetLastError)(), label);
 }
 

@@ -6,19 +6,10 @@
 #pragma once
 #include "gpu_tile.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA) && !defined(KOKKOS_ARCH_KEPLER) && !defined(KOKKOS_ARCH_MAXWELL) && !defined(KOKKOS_ARCH_PASCAL) && \
+#if defined(SSM_CUDA_CODE) && !defined(KOKKOS_ARCH_KEPLER) && !defined(KOKKOS_ARCH_MAXWELL) && !defined(KOKKOS_ARCH_PASCAL) && \
     !defined(KOKKOS_ARCH_VOLTA) && !defined(KOKKOS_ARCH_TURING75)
 #define SSM_TENSOR_CORES 1
 namespace ssm::gpu_tile {
-
-using Bits = std::uint32_t;
-
-// d (16,8) += a (16,8) b (8,8); the low 13 bits of a and b are not looked at.
-__device__ inline void mma(float& d0, float& d1, float& d2, float& d3, const Bits (&a)[4], const Bits (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d0), "+f"(d1), "+f"(d2), "+f"(d3)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
 
 template <int kPasses>
 struct Part {

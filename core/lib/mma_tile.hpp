@@ -28,13 +28,13 @@ __device__ void copy_turned(int thread, const Real* from, Index ld, int count, i
     static_assert(kAtOnce % 4 == 0 && kRows % kAtOnce == 0);
     const int first = thread / kFours, c = thread % kFours * 4;
     const Real* p = from + first * ld + c;
-    const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(to + first * kWide));
+    const unsigned base = chip_address(to + first * kWide);
     const unsigned even = base + 4u * static_cast<unsigned>(c ^ turned(first)),
                    odd = base + 4u * static_cast<unsigned>(c ^ turned(first + 4));
     if (count >= kRows && columns >= kWide) {
 #pragma unroll
       for (int row = 0; row < kRows; row += kAtOnce) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((row / 4 % 2 ? odd : even) + 4u * row * kWide), "l"(p) : "memory");
+        copy_16((row / 4 % 2 ? odd : even) + 4u * row * kWide, p);
         p += kAtOnce * ld;
       }
       return;
@@ -42,9 +42,7 @@ __device__ void copy_turned(int thread, const Real* from, Index ld, int count, i
 #pragma unroll 1
     for (int row = 0; row < kRows; row += kAtOnce) {
       const bool there = first + row < count && c < columns;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((row / 4 % 2 ? odd : even) + 4u * row * kWide),
-                   "l"(there ? p : from), "r"(there ? 16 : 0)
-                   : "memory");
+      copy_16((row / 4 % 2 ? odd : even) + 4u * row * kWide, there ? p : from, there);
       p += kAtOnce * ld;
     }
     return;
@@ -60,15 +58,7 @@ __device__ void copy_turned(int thread, const Real* from, Index ld, int count, i
 template <int kCount>
 __device__ void copy_line(int thread, const Real* from, Real* to) {
   if (thread < 0 || thread >= kCount / 4) return;
-  const unsigned to_byte = static_cast<unsigned>(__cvta_generic_to_shared(to + 4 * thread));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to_byte), "l"(from + 4 * thread) : "memory");
-}
-
-__device__ inline void load_matrices(gpu_tile::Bits (&x)[4], unsigned at) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(at)
-               : "memory");
+  copy_16(chip_address(to + 4 * thread), from + 4 * thread);
 }
 
 // x as a product takes it: a TF32 number where there is one pass.
@@ -121,7 +111,7 @@ struct MmaTile {
     const Real *low[4], *high[4];  // Across: rows of k = t and t + 4
     __device__ Left(const MmaTile& o, const Real* A) {
       const int row = 32 * o.down + o.lane % 16;
-      const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(A));
+      const unsigned base = chip_address(A);
       for (int q = 0; q < 4; ++q) {
         at[q] = base + 4u * static_cast<unsigned>(row * W + ((8 * q + o.lane / 16 * 4) ^ turned(row)));
         low[q] = A + o.t * W + 32 * o.down + ((8 * q + o.g) ^ turned(o.t));
@@ -148,7 +138,7 @@ struct MmaTile {
     const Real *low[4], *high[4];
     __device__ Right(const MmaTile& o, const Real* B) {
       const int row = 8 * N * o.right + o.lane / 16 * 8 + o.lane % 8, first = 8 * N * o.right;
-      const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(B));
+      const unsigned base = chip_address(B);
       for (int q = 0; q < 4; ++q) {
         at[q] = base + 4u * static_cast<unsigned>(row * W + ((8 * q + o.lane / 8 % 2 * 4) ^ turned(row)));
         const int column = first % 32 + 8 * (q % N) + o.g;
@@ -195,7 +185,7 @@ struct MmaTile {
   template <int K, class A, class B, int N, class Times = One>
   __device__ void onto(float (&acc)[2][N][4], const Real* a, const Real* b, const Times& times = {}) const {
     constexpr bool kWeighted = !std::is_same_v<Times, One>;
-    constexpr int kUnrolled = kPasses > 1 ? 1 : K / 32 < 2 ? K / 32 : 2;
+    [[maybe_unused]] constexpr int kUnrolled = kPasses > 1 ? 1 : K / 32 < 2 ? K / 32 : 2;
     const Left<A> left(*this, a);
     const Right<B, N> rights(*this, b);
 #pragma unroll kUnrolled

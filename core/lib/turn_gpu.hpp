@@ -3,7 +3,7 @@
 #include "lib/launch_shared.hpp"
 #include "tensor.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm {
 
 // to(b to_step + j to_ld + i) = from[b from_step + i from_ld + j] for i < rows, j < columns: a block a tile.

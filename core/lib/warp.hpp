@@ -1,9 +1,9 @@
 // warp.hpp - the few things that 32 neighbouring threads of a GPU do together; HIP's wide waves work as two halves.
 #pragma once
-#include "launch.hpp"
+#include "gpu.hpp"
 #include "math.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+#if defined(SSM_GPU_CODE)
 
 // A variable that the threads of a team share on the chip; at most 48 KiB a kernel. Not through Kokkos' scratch: only a variable tells the
 // compiler where the address lies, and only then are its loads short and free to move.
@@ -32,6 +32,8 @@ KOKKOS_FUNCTION inline Real shuffle_xor([[maybe_unused]] Real x, [[maybe_unused]
   return __shfl_xor_sync(0xffffffffu, x, mask);
 #elif defined(__HIP_DEVICE_COMPILE__)
   return __shfl_xor(x, mask, kWarp);
+#elif defined(SSM_EMULATED_DEVICE)
+  return emulated::from_lane("shuffle_xor", x, emulated::lane() ^ mask);
 #else
   return x;
 #endif

@@ -10,7 +10,7 @@
 #include "launch.hpp"
 #include "lib/into.hpp"
 #include "ops/starts.hpp"
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+#if defined(SSM_GPU_CODE)
 #include "attention_gpu_back.hpp"
 #include "attention_gpu_step.hpp"
 #else
@@ -50,7 +50,7 @@ struct Attention final : Op {
     query = scratch(x.B() * H * dh);
     capacity = o.window && o.window < n.l_max ? o.window : n.l_max;
     if (n.mode == Mode::stream) cache = state(2 * capacity * KV * dh + 1);
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     if (n.mode == Mode::stream) runs = scratch(Ring::scratch_of(x.B(), H, dh, capacity));
 #endif
     tiled = o.view == "tiled" && dh <= kMaxHead && starts.id < 0;
@@ -175,7 +175,7 @@ struct Attention final : Op {
           }
           to[k] = p, to[half + k] = q;
         });
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     if (dh <= kWidestStep)
       return step_on_gpu(r, {S, Q, x.B(), H, KV, dh, capacity, size, Ring::runs_of(x.B(), H, capacity), alibi, scale}, v(runs), S, Y);
 #endif

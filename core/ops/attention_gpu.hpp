@@ -19,7 +19,7 @@ constexpr Real kLog2e = Real(1.44269504088896340736), kLn2 = Real(0.693147180559
 // thread; heads of 256 one block. HIP: one block in 64 KiB.
 template <int D>
 struct Sizes {
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
   static constexpr int kQueries = D <= 64 ? 128 : 64, kKeys = D <= 64 ? 64 : 32;  // forward
   static constexpr int kOwned = 64, kSwept = D <= 64 ? 64 : 32;                   // backward
 #else
@@ -196,7 +196,7 @@ void with_layout(bool tf32, Index dh, const F& f) {
     if (dh <= 32) f(layout, std::integral_constant<int, 32>());
     else if (dh <= 64) f(layout, std::integral_constant<int, 64>());
     else if (!kOnCuda || dh <= 128) f(layout, std::integral_constant<int, 128>());
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
     else f(layout, std::integral_constant<int, 256>());
 #endif
   };

@@ -7,7 +7,7 @@
 #include "lib/warp.hpp"
 #include "ops/attention_plain.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::attention_op {
 
 constexpr Index kRunsWanted = 4096;  // warps that keep an H200's memory busy

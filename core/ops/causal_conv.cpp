@@ -74,7 +74,7 @@ struct CausalConv final : Op {
   void forward(const Run& r) override {
     each_output([&](const Arguments& a, const Tensor&, Index) {
       if (cut()) launch_lanes("ssm::causal_conv", r, x.B() * runs, a.D, Forward<true>{a});
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
       else if (few_taps(w)) forward_on_gpu(r, x.B(), a, turned);
 #endif
       else launch_lanes("ssm::causal_conv", r, x.B() * runs, a.D, Forward<false>{a});
@@ -87,7 +87,7 @@ struct CausalConv final : Op {
       a.dx = {to.p + first, to.add};
       a.parts = v(parts);
       if (cut()) launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, a.D, Backward<true>{a});
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
       else if (few_taps(w)) backward_on_gpu(r, x.B(), a, turned);
 #endif
       else launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, a.D, Backward<false>{a});
@@ -139,7 +139,7 @@ std::vector<Tensor> causal_conv_split(Net& n, Tensor x, int width, const std::st
 }
 
 std::vector<Tensor> causal_conv_channels(Net& n, Tensor x, int width, const std::string& name, const std::vector<Index>& sizes) {
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
   if (n.mode != Mode::stream && causal_conv_op::few_taps(width))
     return n.push(std::make_unique<causal_conv_op::CausalConv>(n, n.as(x, Order::BTD), width, name, "id", Tensor{}, sizes, true))->outputs;
 #endif

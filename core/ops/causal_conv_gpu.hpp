@@ -9,7 +9,7 @@
 #include "lib/warp.hpp"
 #include "ops/causal_conv_kernels.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::causal_conv_op {
 
 constexpr int kAhead = 8;  // positions loaded together

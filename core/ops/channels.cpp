@@ -20,7 +20,7 @@ struct Split final : Op {
   }
   const char* name() const override { return "split_channels"; }
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
   void give(const char* label, const Run& r, const Real* X, Index first, Index size, Real* part) const {
     turn_tiles(label, r, x.B(), {X + first, {part, false}, x.T(), size, x.T() * x.D(), x.D(), size * x.T(), x.T()});
   }

@@ -8,9 +8,13 @@
 #if defined(SSM_DELTA_RULE_ON_TILES)
 namespace ssm::delta_rule_op {
 
-constexpr Index kWidest = 256;               // wider keys take the plain kernels
+constexpr Index kWidest = 256;  // wider keys take the plain kernels
+#if defined(SSM_EMULATED_DEVICE)
+constexpr Index kStatesOfSegment = 1 << 14;  // so that small rows have segments
+#else
 constexpr Index kStatesOfSegment = 1 << 24;  // numbers that the states of a segment may have, if that leaves it kLeastChunks
-constexpr Index kLeastChunks = 4;            // of a segment, but for the last
+#endif
+constexpr Index kLeastChunks = 4;  // of a segment, but for the last
 
 struct OnTiles {
   bool fit;

@@ -340,7 +340,7 @@ struct DiagScan final : Op {
           dD[h] += sum;
         });
   }
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
   bool leads(Tensor, Follows how) const override { return how == Follows::entries; }
   template <int kRows>
   void step_on_gpu(const Run& r) {

@@ -6,7 +6,7 @@
 #include "lib/finish.hpp"
 #include "lib/warp.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::diag_scan_op {
 
 // kRows sequences read the table of the modes once.

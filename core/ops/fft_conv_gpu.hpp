@@ -14,7 +14,7 @@
 
 #include "ops/fft_conv_rows_gpu.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 namespace ssm::fft_conv_op {
 
 using fft_chip::Two;

@@ -4,7 +4,7 @@
 #include "lib/fft.hpp"
 #include "lib/fft_chip.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 namespace ssm::fft_conv_op {
 
 using fft_chip::Z;

@@ -15,7 +15,7 @@
 #include "lib/fft_columns.hpp"
 #include "ops/fft_conv_gpu.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 namespace ssm::fft_conv_op {
 
 constexpr Index kWidest = Index(1) << 20;

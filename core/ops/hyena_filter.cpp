@@ -131,7 +131,7 @@ struct HyenaFilter final : Op {
     const Real* from = v(moved);
     Real* dfreq = d(freq);
     const Index count = units;
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     launch_rows(
         "ssm::hyena_dfreq", r, units, KOKKOS_LAMBDA(const Row& row, const Index j) {
           Wide sum = 0;

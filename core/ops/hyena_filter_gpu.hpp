@@ -8,7 +8,7 @@
 
 namespace ssm::hyena_filter_op {
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 
 constexpr int kAtOnce = 8, kDeep = 32;  // steps of a block; columns of weights on chip at a time
 

@@ -12,7 +12,7 @@
 #include "ops/matrix_state_chunked.hpp"
 #include "ops/matrix_state_gpu_step.hpp"
 #include "ops/matrix_state_scan.hpp"
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 #include "ops/matrix_state_tiles.hpp"
 #endif
 
@@ -306,12 +306,12 @@ struct MatrixState final : Op {
         });
   }
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
   bool leads(Tensor, Follows how) const override { return takes_step(shape) && how == Follows::entries; }
 #endif
   void step(const Run& r) override {
     const Arguments a = arguments();
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     if (takes_step(a)) {
       Finish to;
       ends(y, &to);

@@ -72,7 +72,7 @@ struct ChannelPlace : TurnedPlace<D> {
     Real* p = to.p + base + i * t.ld();
     if (even) {
       const Both old = to.add ? both(p) : Both{0, 0};
-      matrix_state_op::put(p, x.at[0] + old.at[0], x.at[1] + old.at[1]);
+      gpu_tile::put(p, x.at[0] + old.at[0], x.at[1] + old.at[1]);
     } else {
       p[0] = to.add ? p[0] + x.at[0] : x.at[0];
       if (k + 1 < t.a.K) p[1] = to.add ? p[1] + x.at[1] : x.at[1];

@@ -123,15 +123,6 @@ struct RowsBlock {
   }
 };
 
-// Neighbours to global memory by one access: the compiler cuts assignments of pairs and fours whose entries it computes one by one, and a state
-// written four bytes at a time takes twice as long.
-__device__ inline void put(float* to, float x, float y) {
-  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(x), "f"(y) : "memory");
-}
-__device__ inline void put(float* to, float x, float y, float z, float w) {
-  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
-}
-
 // Rows of leading extent ld from a thread's pairs: neighbours exchange pairs of neighbouring blocks of columns, and write four entries at once.
 template <int kPasses, int N>
 __device__ void leave_state(const MmaTile<kPasses>& layout, float (&acc)[2][N][4], float* to, Index ld) {

@@ -7,7 +7,7 @@
 #include "lib/warp.hpp"
 #include "ops/matrix_state.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::matrix_state_op {
 
 // A block has kColumns columns of a head's state; a thread four of them in kAtOnce rows at a time.

@@ -187,8 +187,8 @@ struct Walk {
         for (int line = thread; line < kRows * (kColumns / 32); line += kThreads) {
           const Index row = line / (kColumns / 32), c = part * kColumns + line % (kColumns / 32) * 32;
           if (row >= tile.count || c >= a.H) continue;
-          asm volatile("prefetch.global.L2 [%0];" ::"l"(a.in + (tile.row + row) * a.H + c));
-          if (kBack) asm volatile("prefetch.global.L2 [%0];" ::"l"(a.u + (tile.row + row) * a.H + c));
+          gpu_tile::prefetch(a.in + (tile.row + row) * a.H + c);
+          if (kBack) gpu_tile::prefetch(a.u + (tile.row + row) * a.H + c);
         }
       }
       copies_end();
@@ -215,7 +215,7 @@ struct Walk {
 #pragma unroll
       for (int e = 0; e < 2; ++e) skip[c][e] = column + 8 * c + 2 * t + e < a.H ? a.D[column + 8 * c + 2 * t + e] : 0.f;
     unsigned at[4];
-    const unsigned base = static_cast<unsigned>(__cvta_generic_to_shared(m));
+    const unsigned base = chip_address(m);
 #pragma unroll
     for (int q = 0; q < 4; ++q) at[q] = base + 4u * static_cast<unsigned>(lane % 16 * K + ((8 * q + lane / 16 * 4) ^ turned(lane % 16)));
     int stage = 0;
@@ -264,10 +264,7 @@ struct Walk {
       const int row = q + thread / kFours;
       if (shared && q / kPiece % static_cast<int>(a.parts) != part) continue;
       const bool there = row >= skipped && row < count && k < p;
-      const unsigned place_ = static_cast<unsigned>(__cvta_generic_to_shared(to + place<K>(row, c)));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place_), "l"(there ? source + row * 2 * p : a.s.from),
-                   "r"(there ? 16 : 0)
-                   : "memory");
+      copy_16(chip_address(to + place<K>(row, c)), there ? source + row * 2 * p : a.s.from, there);
     }
   }
 

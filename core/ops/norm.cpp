@@ -37,7 +37,7 @@ struct Norm final : Op {
     Real *Y = v(y), *M = centred ? v(mean) : nullptr, *S = v(scale);
     const Index D = x.last();
     const Real small = static_cast<Real>(eps);
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     if (D <= kHeld) return forward_on_gpu(r, {X, W, B, nullptr, Y, M, S, {}, nullptr, nullptr, x.rows(), static_cast<int>(D), small});
 #endif
     launch_rows(
@@ -61,7 +61,7 @@ struct Norm final : Op {
     const Grad dX = g(x);
     const Index D = x.last();
     Real* part = v(parts);
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     if (D <= kHeld) {
       const Index blocks = row_splits(x.rows());
       Real* part_of_bias = centred ? part + blocks * D : nullptr;

@@ -5,7 +5,7 @@
 #include "lib/reduce.hpp"
 #include "lib/warp.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::norm_op {
 
 constexpr int kWarps = 8;  // of a block

@@ -22,7 +22,7 @@
 namespace ssm {
 namespace rnn_op {
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 // The units of one position, from what both products left: from_x (B,4H), from_h (B,gates H), carry and h (B,H) of the state.
 template <class Cell>
 struct StepOnGpu {
@@ -172,7 +172,7 @@ struct Rnn final : Op {
             for (Index k = 0; start_c && k < channels; ++k) carry[b * channels + k] = start_c[k];
             begun[b] = 1;
           });
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     if (takes_few_rows(B)) {
       FewRows both[2];
       for (FewRows& p : both) p.rows = B, p.K = p.ldx = p.ldw = H, p.parts = 1, p.fixed = true;

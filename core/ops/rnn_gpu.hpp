@@ -10,15 +10,11 @@
 #include "lib/warp.hpp"
 #include "ops/rnn_kernels.hpp"
 
-#if defined(KOKKOS_ENABLE_CUDA)
+#if defined(SSM_CUDA_CODE)
 #define SSM_RNN_HELD
 namespace ssm::rnn_op {
 
 constexpr Index kMostHeld = kDouble ? 0 : 128;  // widest H; above, the weights do not fit on one processor
-
-// The compiler no longer knows where x came from, and keeps it instead of fetching it again.
-__device__ inline void forget_source(float& x) { asm volatile("" : "+f"(x)); }
-__device__ inline void forget_source(double& x) { asm volatile("" : "+d"(x)); }
 
 // The weights of one thread in groups of four. Of kGroups, kOnChip lie in on-chip memory, evenly between those in registers.
 template <int kThreads, int kGroups>
@@ -44,7 +40,7 @@ struct Held {
 #pragma unroll
     for (int i = 0; i < kGroups - kOnChip; ++i)
 #pragma unroll
-      for (int e = 0; e < 4; ++e) forget_source(own[i][e]);
+      for (int e = 0; e < 4; ++e) gpu_tile::forget_source(own[i][e]);
   }
   __device__ void multiply(int group, const Four& x, Real& sum) const {
     if (on_chip(group)) {
@@ -70,8 +66,7 @@ struct Ahead {
     return memory + (static_cast<unsigned>(visit) % (kEarly + 1) * kValues + static_cast<unsigned>(value)) * kRow;
   }
   __device__ void ask(Index visit, int value, const Real* from) const {
-    const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(at(visit, value)));
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(sizeof(Real)) : "memory");
+    gpu_tile::copy_one(gpu_tile::chip_address(at(visit, value)), from);
   }
   // All that both lanes asked for kEarly visits ago has come.
   __device__ static void wait() {

@@ -50,17 +50,12 @@ inline WidePlan wide_plan(Index B, Index H, int processors) {
   return best;
 }
 
-using gpu_tile::Bits;
+using gpu_tile::Bits, gpu_tile::send;
 
 // The last bit of message i.
 __device__ inline Bits mark_of(Index i) { return ~static_cast<Bits>(i >> 1) & 1u; }
 __device__ inline Bits letter(float x, Bits mark) { return (__float_as_uint(x) & ~1u) | mark; }
 __device__ inline float opened(Bits letter) { return __uint_as_float(letter & ~1u); }
-__device__ inline void send(Bits* to, Bits letter) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(letter)); }
-__device__ inline void send(Bits* to, Bits first, Bits second) {
-  asm volatile("st.relaxed.gpu.global.v2.u32 [%0], {%1, %2};" ::"l"(to), "r"(first), "r"(second));
-}
-
 // The first `count` of kGroups groups of four letters, each `apart` from the one before; the others are left alone. Those that have not come
 // are asked for again, all at once. The whole warp takes part, with one `count`.
 template <int kGroups>
@@ -71,10 +66,7 @@ __device__ void receive(const Bits* from, int apart, int count, Bits mark, float
   for (int i = 0; i < kGroups; ++i) missing[i] = i < count;
   do {
 #pragma unroll
-    for (int i = 0; i < kGroups; ++i)
-      asm volatile("{\n.reg .pred p;\nsetp.ne.s32 p, %5, 0;\n@p ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
-                   : "+r"(raw[i][0]), "+r"(raw[i][1]), "+r"(raw[i][2]), "+r"(raw[i][3])
-                   : "l"(from + i * apart), "r"(static_cast<int>(missing[i])));
+    for (int i = 0; i < kGroups; ++i) gpu_tile::look(raw[i], from + i * apart, missing[i]);
     any = false;
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
@@ -117,7 +109,7 @@ struct WideWeights {
 #pragma unroll
       for (int j = 0; j < J; ++j)
 #pragma unroll
-        for (int e = 0; e < 4; ++e) forget_source(at[i][j][e]);
+        for (int e = 0; e < 4; ++e) gpu_tile::forget_source(at[i][j][e]);
   }
   __device__ void keep_whole() {
     if (!kSplitOnce) keep();

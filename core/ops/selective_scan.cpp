@@ -13,7 +13,7 @@
 #include "ops.hpp"
 #include "ops/selective_scan_gpu_step.hpp"
 #include "ops/selective_scan_kernels.hpp"
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+#if defined(SSM_GPU_CODE)
 #include "ops/selective_scan_gpu_back.hpp"
 #endif
 
@@ -78,7 +78,7 @@ struct SelectiveScan final : Op {
   }
   void forward(const Run& r) override { scan(r, nullptr); }
   void step(const Run& r) override {
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     const Index of_B = B.id < 0 ? 0 : N, of_C = C.id < 0 ? 0 : N;
     const Real *given = raw.id < 0 ? nullptr : v(raw), *made_of = low.id < 0 ? nullptr : v(low), *by = low.id < 0 ? nullptr : v(to_raw);
     const Inputs p = inputs();

@@ -7,7 +7,7 @@
 #include "math.hpp"
 #include "ops/selective_scan_kernels.hpp"
 
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
 namespace ssm::selective_scan_op {
 
 struct StepArguments {

@@ -22,7 +22,7 @@ struct Transpose final : Op {
 
   // to (B,C,R) = from (B,R,C)
   void turn(const char* label, const Run& r, const Real* from, Grad to, Index R, Index C) {
-#if defined(SSM_GPU)
+#if defined(SSM_GPU_CODE)
     turn_tiles(label, r, x.B(), {from, to, R, C, R * C, C, R * C, R});
 #else
     constexpr Index kTile = 32;  // a tile of kTile x kTile entries stays in the first-level cache of a CPU
