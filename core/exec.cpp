@@ -92,6 +92,7 @@ Device::Device(int wanted, const std::string& gemm) {
 #elif defined(KOKKOS_ENABLE_HIP)
   name = exec_->space.hip_device_prop().name;
 #endif
+  if (kEmulated) name = "emulated device: times mean nothing";
 #if defined(SSM_GPU)
   int number = 0;
   if (SSM_GPU(DriverGetVersion)(&number) == SSM_GPU(Success)) driver = std::to_string(number);

@@ -15,10 +15,12 @@ struct Exec {
 };
 
 #if defined(SSM_EMULATED_DEVICE)
-constexpr bool kOnHost = false;
+constexpr bool kEmulated = true;
 #else
-constexpr bool kOnHost = Kokkos::SpaceAccessibility<Kokkos::HostSpace, ExecSpace::memory_space>::accessible;
+constexpr bool kEmulated = false;
 #endif
+// Kernels are made for a CPU: SIMD over neighbouring channels instead of one entry a thread.
+constexpr bool kOnHost = !kEmulated && Kokkos::SpaceAccessibility<Kokkos::HostSpace, ExecSpace::memory_space>::accessible;
 
 // Channels one work item handles: a SIMD register's worth on a CPU, one thread's worth on a GPU.
 constexpr int kLanes = kOnHost ? (kDouble ? 8 : 16) : 1;

@@ -81,11 +81,7 @@ bool has_tf32() {
   }
 }
 
-#if defined(SSM_EMULATED_DEVICE)
-constexpr bool kManySequences = false;  // a segment's states are few there
-#else
-constexpr bool kManySequences = true;
-#endif
+constexpr bool kManySequences = !kEmulated;  // there the states of a segment are few
 
 // Both views of heads of all widths that a device's kernels are made for, with whole and cut rows, lengths that end inside a chunk, and rows
 // of several segments. times_beta 2.2: beta up to 2; times_gate 90: all is forgotten at once.

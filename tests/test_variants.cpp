@@ -104,7 +104,7 @@ void check_views(const std::string& name, const Knob& view) {
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kLong = false;
 #else
-constexpr bool kLong = !kDouble;
+constexpr bool kLong = !kDouble && !kEmulated;
 #endif
 
 // How far 4,096 carried steps drift from the parallel form.

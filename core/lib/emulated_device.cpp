@@ -111,8 +111,8 @@ void run_blocks(const char* label, Index first, Index count, int threads, std::s
               f(first + k, number, reinterpret_cast<Real*>(block->memory));
             } catch (const boost::context::detail::forced_unwind&) {
               throw;
-            } catch (...) {
-              failed = std::current_exception();
+            } catch (const std::exception& e) {
+              failed = std::make_exception_ptr(std::logic_error(std::string(label) + ": " + e.what()));
             }
             own->leave();
             return std::move(own->scheduler);

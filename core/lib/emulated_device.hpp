@@ -38,7 +38,7 @@ constexpr std::size_t kChipMemory = 64 * 1024;
 constexpr bool kCuda = true;
 constexpr std::size_t kChipMemory = 227 * 1024;
 #endif
-constexpr int kProcessors = 4, kWarpSize = 32;
+constexpr int kProcessors = 40, kWarpSize = 32;
 
 // f(block, thread, on-chip memory of `bytes`) for all blocks; together: all at once, so that they may wait for each other.
 using Body = std::function<void(Index, int, Real*)>;

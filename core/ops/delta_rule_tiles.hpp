@@ -9,11 +9,8 @@
 namespace ssm::delta_rule_op {
 
 constexpr Index kWidest = 256;  // wider keys take the plain kernels
-#if defined(SSM_EMULATED_DEVICE)
-constexpr Index kStatesOfSegment = 1 << 14;  // so that small rows have segments
-#else
-constexpr Index kStatesOfSegment = 1 << 24;  // numbers that the states of a segment may have, if that leaves it kLeastChunks
-#endif
+// Numbers that the states of a segment may have, if that leaves it kLeastChunks.
+constexpr Index kStatesOfSegment = kEmulated ? 1 << 14 : 1 << 24;
 constexpr Index kLeastChunks = 4;  // of a segment, but for the last
 
 struct OnTiles {
