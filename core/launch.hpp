@@ -14,11 +14,6 @@ struct Exec {
   ExecSpace space;
 };
 
-#if defined(SSM_EMULATED_DEVICE)
-constexpr bool kEmulated = true;
-#else
-constexpr bool kEmulated = false;
-#endif
 // Kernels are made for a CPU: SIMD over neighbouring channels instead of one entry a thread.
 constexpr bool kOnHost = !kEmulated && Kokkos::SpaceAccessibility<Kokkos::HostSpace, ExecSpace::memory_space>::accessible;
 

@@ -21,4 +21,11 @@ using Index = std::int64_t;  // every flat index and every extent
 
 constexpr bool kDouble = sizeof(Real) == 8;
 
+// The GPU's kernels run on lib/emulated_device.
+#if defined(SSM_EMULATED_DEVICE)
+constexpr bool kEmulated = true;
+#else
+constexpr bool kEmulated = false;
+#endif
+
 }  // namespace ssm
