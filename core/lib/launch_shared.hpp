@@ -50,7 +50,9 @@ template <class F>
 void launch_shared(const char* label, const Run& r, Index blocks, std::size_t bytes, const F& f) {
   if (blocks == 0) return;
   const auto kernel = kernel_with<F>(label, bytes);
-  kernel<<<static_cast<unsigned>(blocks), F::kThreads, bytes, gpu_stream(r.exec)> > >(f);
+  // clang-format off
+  kernel<<<static_cast<unsigned>(blocks), F::kThreads, bytes, gpu_stream(r.exec)>>>(f);
+  // clang-format on
   gpu_check(SSM_GPU(GetLastError)(), label);
 }
 
