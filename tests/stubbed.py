@@ -33,9 +33,12 @@ class Case(unittest.TestCase):
         os.environ["STUB_SHA"] = "a" * 40
         program.registry.cache_clear()
 
+    @staticmethod
+    def command(name: str, *words) -> list[str]:
+        return [sys.executable, "-B", str(SCRIPTS / name), *map(str, words)]
+
     def script(self, name: str, *words) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-B", str(SCRIPTS / name), *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(self.command(name, *words), capture_output=True, text=True, check=False, timeout=120)
 
     def write(self, expression: str, base: str = BASE) -> Path:
         path = self.tmp / "mine.py"

@@ -219,6 +219,9 @@ class Versus(unittest.TestCase):
         said = " ".join(canvas._supxlabel.get_text().split())
         self.assertIn("another's: ssd.", said)
         self.assertIn("scan forward, B 8 T 8 D 8: no such kernel.", said)
+        again = versus([("ssd", "forward", 2, 6), ("scan", "forward", float("nan"), 3)])
+        (ax,) = KNOWN["peer_ops"].draw([run, again]).axes
+        self.assertEqual([t.get_text().split("   ")[0] for t in ax.texts], ["× 3.00", "× 0.50"])
         alone = versus([("scan", "forward", 3, float("nan"))])
         self.assertEqual(KNOWN["peer_ops"].draw([alone]), "scan forward, B 8 T 8 D 8: no such kernel.")
         self.assertIsNone(KNOWN["peer_ops"].draw([scored(64, 0.8, trained=True)]))

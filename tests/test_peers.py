@@ -1,5 +1,7 @@
 """scripts/peers/ and scripts/lengths, the binary and PyTorch made up: python tests/test_peers.py"""
 
+import signal
+import subprocess
 import sys
 import unittest
 
@@ -185,6 +187,32 @@ class Lengths(Case):
         with h5py.File(path) as f:
             np.testing.assert_allclose(f["timing/step.s4d.train.B4.T256.D8"][...], 256e-6)
         self.assertEqual(self.script("lengths", "--variants", "s4e", "--out", out).returncode, 2)
+
+    def test_a_stopped_run_keeps_what_it_has(self):
+        out = self.tmp / "lengths"
+        words = (
+            "--variants",
+            "s4d",
+            "brand_new",
+            "--lengths",
+            256,
+            4096,
+            "--tokens",
+            1024,
+            "--d-model",
+            8,
+            "--out",
+            out,
+        )
+        with subprocess.Popen(self.command("lengths", *words), stdout=subprocess.PIPE, text=True) as run:
+            self.assertIn("s4d", run.stdout.readline())
+            run.send_signal(signal.SIGTERM)
+            self.assertIn("stopped by SIGTERM: 4 points were left", run.communicate(timeout=60)[0])
+        self.assertEqual(run.returncode, 128 + signal.SIGTERM)
+        bench = results.read(out / "test-fp32.h5").bench
+        self.assertEqual([s for v, s in zip(bench["variant"], bench["state"], strict=True) if v == "s4d"], ["ok"] * 4)
+        self.assertEqual({r for v, r in zip(bench["variant"], bench["reason"], strict=True) if v == "brand_new"},
+                         {"not tried: stopped by SIGTERM"})  # fmt: skip
 
 
 if __name__ == "__main__":

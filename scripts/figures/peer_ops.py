@@ -2,7 +2,7 @@
 
 Same shape, precision and device, the two sides measured in turn (scripts/peers/ops and scripts/peers/decode), a panel
 per device and precision of matrix products. The bar is the ratio of medians, theirs over ours: above 1, ours is faster;
-behind it both times in microseconds.
+behind it both times in microseconds. What several runs have measured is drawn once, from the newest.
 """
 
 import numpy as np
@@ -47,10 +47,13 @@ def panel(ax, shown) -> None:
 def figure(runs):
     every = [(run.device, row) for run in runs for row in rows(run)]
     missing = [f"{label(r)}: {r['reason']}." for _, r in every if not np.isfinite(r["ours"] + r["theirs"])]
-    groups = {}
-    for device, row in every:
+    newest = {}
+    for device, row in every:  # in the order of the runs
         if np.isfinite(row["ours"] + row["theirs"]):
-            groups.setdefault((device, row["precision"]), []).append(row)
+            newest[device, row["precision"], label(row)] = row
+    groups = {}
+    for (device, precision, _), row in newest.items():
+        groups.setdefault((device, precision), []).append(row)
     if not groups:
         return " ".join(missing) or None
     canvas = style.figure(9.0, sum(1.0 + 0.36 * len(shown) for shown in groups.values()))
