@@ -17,6 +17,7 @@
 #include "real.hpp"
 #include "run.hpp"
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's names
 #define __device__
 #define __forceinline__ inline
 
@@ -117,3 +118,4 @@ inline void sincospi(double x, double* s, double* c) {
   const double turn = 3.14159265358979323846 * std::remainder(x, 2.0);
   *s = std::sin(turn), *c = std::cos(turn);
 }
+// NOLINTEND(bugprone-reserved-identifier)
