@@ -11,6 +11,7 @@
 #include "lib/reduce.hpp"
 #include "lib/turn_gpu.hpp"
 #include "lib/warp.hpp"
+#include "lib/wide_sum.hpp"
 
 namespace ssm {
 namespace blas_gpu {
@@ -151,9 +152,12 @@ void gemm(const Run& r, const Gemm& asked) {
   gpu_blas::product(r, g, more ? Real(1) : g.beta);
 }
 
-// One matrix: the library divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
+// Of TF32 whose operands lie across the sum: lib/wide_sum. One matrix: the library divides a long sum itself. Several: groups of as many matrices as there are parts, then the parts in order.
 void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room room) {
   Real* scratch = plain::parts_of_sum(g, room);
+#if defined(SSM_TENSOR_CORES)
+  if (tf32_products() && wide_sum::sum(r, g, row_sum, gpu_blas::workspace())) return;
+#endif
   if (g.C && g.batch == 1) gemm(r, g);
   if (g.C && g.batch > 1) {
     const Index parts = sum_cut(g.M, g.N, g.K, g.batch).parts, width = parts < g.batch ? parts : g.batch;

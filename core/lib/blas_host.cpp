@@ -11,6 +11,7 @@
 #include "error.hpp"
 #include "lib/blas.hpp"
 #include "lib/each.hpp"
+#include "lib/wide_sum.hpp"
 
 namespace ssm {
 
@@ -125,6 +126,9 @@ void gemm(const Run& r, const Gemm& g) {
 void gemm_sum(const Run& r, const Gemm& g, Real* row_sum, Room room) {
   one_thread();
   Real* scratch = plain::parts_of_sum(g, room);
+#if defined(SSM_TENSOR_CORES)
+  if (tf32_products() && wide_sum::sum(r, g, row_sum, room)) return;
+#endif
   constexpr Index kTile = 512;
   const SumCut cut = sum_cut(g.M, g.N, g.K, g.batch);
   const Index pieces = g.batch * cut.cuts, piece = (g.K + cut.cuts - 1) / cut.cuts, stride = g.M * (g.N + 1);

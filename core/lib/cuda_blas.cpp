@@ -189,6 +189,9 @@ void set_precision(const std::string& precision) {
 }
 bool tf32() { return cuda_blas::tf32; }
 Real* spare() { return tf32() ? static_cast<Real*>(cuda_blas::handle().spare) : nullptr; }
+Room workspace() {
+  return {static_cast<Real*>(cuda_blas::handle().workspace), static_cast<Index>(cuda_blas::Handle::kWorkspace / sizeof(Real))};
+}
 
 std::string name() {
   return "cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) + '.' + std::to_string(CUBLAS_VER_MINOR) + '.' + std::to_string(CUBLAS_VER_PATCH);

@@ -26,6 +26,9 @@ auto as_columns(Call call, Handle handle, Op op, const Gemm& g, const Real& beta
 constexpr Index kSpare = Index(1) << 22;
 Real* spare();
 
+// What the library works in, between its calls: room for kernels of ours that stand in for it. Empty where it has none.
+Room workspace();
+
 // For the products that follow. Throws Unsupported where the library or this build does not have it.
 void set_precision(const std::string& precision);
 bool tf32();

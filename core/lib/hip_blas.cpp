@@ -40,6 +40,7 @@ void product(const Run& r, const Gemm& g, Real beta) {
 
 bool whole(const Run&, const Gemm&) { return false; }
 Real* spare() { return nullptr; }
+Room workspace() { return {}; }
 
 void set_precision(const std::string& precision) {
   if (precision != "fp32") throw Unsupported("run.gemm = " + precision + ": products by hipBLAS have float precision only");
