@@ -77,16 +77,17 @@ void with_lanes(const Cut& c, const Copies& by, const F& f) {
   else of(Lanes<16, 4>{});
 }
 
-// Where a thread stands: sequence b, segment, channel e = first + channel, lane of it, steps [begin, end).
+// Where a thread stands: sequence b, segment, channel e = first + channel, lane of it, steps [begin, end). The blocks of a sequence are those of
+// `segments` segments from `earliest` on.
 template <class Form>
 struct Place {
   Index b, segment, group, first, e, begin, end, columns;
   int channel, lane;
   bool live;
 
-  __device__ Place(Index block, int thread, const Inputs& p, Index groups, Index segments, Index length) {
+  __device__ Place(Index block, int thread, const Inputs& p, Index groups, Index segments, Index length, Index earliest = 0) {
     const Index row = block / groups;
-    group = block - row * groups, b = row / segments, segment = row - b * segments;
+    group = block - row * groups, b = row / segments, segment = earliest + row - b * segments;
     first = group * Form::kChannels, columns = p.E - first < Form::kChannels ? p.E - first : Form::kChannels;
     channel = thread / Form::kLanes, lane = thread % Form::kLanes;
     live = channel < columns;
@@ -165,8 +166,8 @@ __device__ bool leads(int lane) {
   return lane % (L / 4) == 0;
 }
 
-// kEnds: ends (B,segments,E,N) = the last state of every segment from zero, steps (B,segments,E) = sums of delta. Else y, from the states
-// in `ends` where time is cut. kRowsOnly: neither B nor C is a parameter, so that every row on chip lies at a constant place.
+// kEnds: ends (B,segments,E,N) = the last state of every segment but the last from zero, steps (B,segments,E) = sums of delta. Else y, from the
+// states in `ends` where time is cut. kRowsOnly: neither B nor C is a parameter, so that every row on chip lies at a constant place.
 template <class Form, bool kEnds, bool kRowsOnly>
 struct ForwardCut {
   static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 6, L = Form::kLanes, Q = Form::kOwn, S = Form::S, C = Form::kChannels,
@@ -192,7 +193,7 @@ struct ForwardCut {
   }
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
-    const Place<Form> at(block, thread, p, groups, segments, length);
+    const Place<Form> at(block, thread, p, groups, kEnds ? segments - 1 : segments, length);
     const Index E = p.E, N = p.N, own = at.b * segments + at.segment;
     Real* parameters = memory + 2 * kStage;
     if (B_own()) keep_parameter<Form>(p.B, at, N, thread, parameters);
@@ -266,7 +267,8 @@ struct ForwardCut {
   }
 };
 
-// ends: from the last (or, backward, first) states of segments alone to the states that segments start from, in place.
+// ends: from the last (or, backward, first) states of segments alone to the states that segments start from, in place. What it reads of the
+// segment that time reaches last goes nowhere.
 inline void carry(const Run& r, const Inputs& p, Index B, Index segments, bool back, const Real* steps, Real* ends) {
   const Index row = p.E * p.N, N = p.N, E = p.E;
   const Real* A_log = p.A_log;
@@ -304,7 +306,7 @@ inline void cut_forward(bool B_own, bool C_own, const Run& r, const Inputs& p, I
     using Ends = ForwardCut<decltype(form), true, decltype(rows_only)::value>;
     using All = ForwardCut<decltype(form), false, decltype(rows_only)::value>;
     if (ends) {
-      launch_shared("ssm::selective_scan_ends", r, blocks, Ends::kBytes,
+      launch_shared("ssm::selective_scan_ends", r, blocks - B * cut.groups, Ends::kBytes,
                     Ends{p, cut.groups, cut.segments, cut.length, by, nullptr, ends, steps});
       carry(r, p, B, cut.segments, false, steps, ends);
     }

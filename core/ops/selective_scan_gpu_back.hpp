@@ -12,7 +12,8 @@ namespace ssm::selective_scan_op {
 SSM_FN Real gated(Real dy, Real z, Real s) { return dy * z * s; }
 SSM_FN Real gate_slope(Real z, Real s) { return s * (Real(1) + z * (Real(1) - s)); }
 
-// ends (B,segments,E,N) = lambda before the first step of a segment that starts from 0 behind its end; steps (B,segments,E) = sum of delta.
+// ends (B,segments,E,N) = lambda before the first step of a segment, but for the first one, that starts from 0 behind its end; steps
+// (B,segments,E) = sum of delta.
 template <class Form, bool kRowsOnly>
 struct LambdaCut {
   static constexpr int kThreads = gpu_tile::kThreads, kBlocks = 4, Q = Form::kOwn, S = Form::S, C = Form::kChannels, kLd = Form::kLd,
@@ -37,7 +38,7 @@ struct LambdaCut {
   }
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
-    const Place<Form> at(block, thread, p, groups, segments, length);
+    const Place<Form> at(block, thread, p, groups, segments - 1, length, 1);
     const Index own = at.b * segments + at.segment;
     Real *parameter = memory + 2 * kStage, A[Q], lambda[Q], total = 0;
     if (C_own()) keep_parameter<Form>(p.C, at, p.N, thread, parameter);
@@ -328,7 +329,7 @@ inline void cut_backward(bool B_own, bool C_own, const Run& r, const Inputs& p, 
     using Lambda = LambdaCut<decltype(form), decltype(rows_only)::value>;
     using Back = BackwardCut<decltype(form), decltype(rows_only)::value>;
     if (ends) {
-      launch_shared("ssm::selective_scan_lambda", r, blocks, Lambda::kBytes,
+      launch_shared("ssm::selective_scan_lambda", r, blocks - B * cut.groups, Lambda::kBytes,
                     Lambda{p, o.dy, cut.groups, cut.segments, cut.length, by, ends, steps});
       carry(r, p, B, cut.segments, true, steps, ends);
     }
