@@ -176,9 +176,8 @@ inline Index best_parts(Index tiles, Index K, Index numbers, Index most, Index p
   Index best = 1;
   double least = 0;
   for (Index p = 1; p <= most; ++p) {
-    const Index rounds = (tiles * p + processors - 1) / processors;
-    const double time =
-        static_cast<double>(rounds) * static_cast<double>((K + p - 1) / p) * kRow + static_cast<double>(p * numbers) * kNumber;
+    const Index rows = (tiles * p + processors - 1) / processors * ((K + p - 1) / p);
+    const double time = static_cast<double>(rows) * kRow + static_cast<double>(p * numbers) * kNumber;
     if (p == 1 || time < least) best = p, least = time;
   }
   return best;

@@ -246,11 +246,11 @@ struct ChannelInsideBlock {
   struct Steps {
     Both q[kAtOnce], k[kAtOnce], x[kAtOnce], logs[kAtOnce];
     __device__ Steps(const ChannelPlace<D>& at, const Real* through, Index item, int from) {
-      const Chunked& t = at.t;
-      at.columns(t.a.q + at.base, t.ld(), from, q), at.columns(t.a.k + at.base, t.ld(), from, k);
-      const Real* p = through + (item * kSteps + at.begin + from) * t.Kp + at.k;
+      const Chunked& of = at.t;
+      at.columns(of.a.q + at.base, of.ld(), from, q), at.columns(of.a.k + at.base, of.ld(), from, k);
+      const Real* p = through + (item * kSteps + at.begin + from) * of.Kp + at.k;
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) x[i] = both_of(p + i * t.Kp, from + i < at.steps);
+      for (int i = 0; i < kAtOnce; ++i) x[i] = both_of(p + i * of.Kp, from + i < at.steps);
       at.logs(from, logs);
     }
   };
