@@ -214,7 +214,10 @@ Tensor Model::block(Net& n, Tensor x, std::size_t i) {
   if (mlp <= 0) return x;
   return residual(n, x, norm_kind, place, "mlp_norm", [&](Tensor h) {
     h = linear(n, h, static_cast<Index>(mlp * static_cast<double>(n.D)), "mlp.fc1");
-    return linear(n, activation(n, h, config.mlp_activation), n.D, "mlp.fc2");
+    const std::size_t first = n.ops().size();
+    h = linear(n, activation(n, h, config.mlp_activation), n.D, "mlp.fc2");
+    if (recompute == "mlp") n.recompute_since(first);
+    return h;
   });
 }
 

@@ -86,7 +86,8 @@ class Model {
   ModelConfig config;
   TaskInfo info;
   std::vector<std::string> layers;
-  std::string recompute = "none";  // of training nets made from now on; "block": layers run again in backward instead of being kept
+  // Of training nets made from now on, what runs again in backward instead of being kept: "mlp": activations of MLPs; "block": layers.
+  std::string recompute = "none";
   Params params;
 
  private:

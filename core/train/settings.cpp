@@ -35,7 +35,8 @@ void TrainSettings::knobs(Knobs& k) {
 void RunSettings::knobs(Knobs& k) {
   k("out", out, {}).any_text().note("folder of the results file");
   k("gemm", gemm, {"fp32", "tf32"}).note("precision of matrix products; tf32: ten bits of mantissa on tensor cores, sums in float (CUDA)");
-  k("recompute", recompute, {"none", "block"}).note("block: a layer's activations are computed again in the backward pass, not kept");
+  k("recompute", recompute, {"none", "mlp", "block"})
+      .note("what the backward pass computes again instead of keeping it: the activation functions of MLPs, or all of a layer");
   k("graph", graph).note("replay the training step as a device graph, where the backend has graphs");
   k("data", data, {"auto", "host", "device"})
       .note("who makes training batches: threads of the host, or a kernel of the step where the task can");
