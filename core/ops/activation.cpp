@@ -1,4 +1,5 @@
-// activation.cpp - y = f(x) entry by entry, on tensors of any order. Saves x.
+// activation.cpp - y = f(x) entry by entry, on tensors of any order. Saves what the slope is made of: y where that tells it, which the op behind
+// mostly saves too, else x.
 #include "error.hpp"
 #include "launch.hpp"
 #include "lib/finish.hpp"
@@ -39,31 +40,18 @@ struct Silu {
   static SSM_FN Real slope(Real x) { return silu_slope(x); }
 };
 
-struct Relu {
-  static constexpr const char* name = "relu";
-  static constexpr double flops = 1, exps = 0;
-  static SSM_FN Real f(Real x) { return x > 0 ? x : Real(0); }
-  static SSM_FN Real slope(Real x) { return x > 0 ? Real(1) : Real(0); }
-};
-
 struct Tanh {
   static constexpr const char* name = "tanh";
   static constexpr double flops = 8, exps = 1;
   static SSM_FN Real f(Real x) { return fast_tanh(x); }
-  static SSM_FN Real slope(Real x) {
-    const Real y = fast_tanh(x);
-    return 1 - y * y;
-  }
+  static SSM_FN Real slope_from(Real y) { return 1 - y * y; }
 };
 
 struct Sigmoid {
   static constexpr const char* name = "sigmoid";
   static constexpr double flops = 4, exps = 1;
   static SSM_FN Real f(Real x) { return sigmoid(x); }
-  static SSM_FN Real slope(Real x) {
-    const Real y = sigmoid(x);
-    return y * (1 - y);
-  }
+  static SSM_FN Real slope_from(Real y) { return y * (1 - y); }
 };
 
 // Twice the sigmoid: strengths of a correction up to 2.
@@ -71,7 +59,7 @@ struct Sigmoid2 {
   static constexpr const char* name = "sigmoid2";
   static constexpr double flops = 5, exps = 1;
   static SSM_FN Real f(Real x) { return 2 * sigmoid(x); }
-  static SSM_FN Real slope(Real x) { return 2 * Sigmoid::slope(x); }
+  static SSM_FN Real slope_from(Real y) { return y * (1 - y / 2); }
 };
 
 // elu(x) + 1, positive: the feature map of linear attention.
@@ -82,7 +70,7 @@ struct Elu1 {
     const Real e = fast_exp(x < 0 ? x : Real(0));
     return x > 0 ? x + 1 : e;
   }
-  static SSM_FN Real slope(Real x) { return fast_exp(x < 0 ? x : Real(0)); }
+  static SSM_FN Real slope_from(Real y) { return y < 1 ? y : Real(1); }
 };
 
 // Kinds that a kernel of a stream's step can end with say so by a Kind::finish.
@@ -92,9 +80,20 @@ concept Finishes = requires(Finish::Kind kind) {
 };
 
 template <class Kind>
+concept FromOutput = requires(Real y) {
+  Kind::slope_from(y);
+};
+template <class Kind>
+SSM_FN Real slope(Real saved) {
+  if constexpr (FromOutput<Kind>) return Kind::slope_from(saved);
+  else return Kind::slope(saved);
+}
+
+template <class Kind>
 struct Activation final : Op {
+  static constexpr Save kOfInput = FromOutput<Kind> ? drop : save, kOfOutput = FromOutput<Kind> ? save : drop;
   Tensor x, y;
-  Activation(Net& net, Tensor x_) : Op(net), x(in(x_, save)), y(out(x_, drop)) {}
+  Activation(Net& net, Tensor x_) : Op(net), x(in(x_, kOfInput)), y(out(x_, kOfOutput)) {}
   const char* name() const override { return Kind::name; }
 
   void forward(const Run& r) override {
@@ -110,13 +109,48 @@ struct Activation final : Op {
     return 1;
   }
   void backward(const Run& r) override {
-    const Real *X = v(x), *dY = d(y);
+    const Real *saved = v(FromOutput<Kind> ? y : x), *dY = d(y);
     each_into(
-        "ssm::activation_backward", r, x.size(), g(x), KOKKOS_LAMBDA(const Index i) { return dY[i] * Kind::slope(X[i]); });
+        "ssm::activation_backward", r, x.size(), g(x), KOKKOS_LAMBDA(const Index i) { return dY[i] * slope<Kind>(saved[i]); });
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);
-    return {{Kind::flops * n_, Kind::exps * n_, 2 * real * n_}, {(Kind::flops + 4) * n_, Kind::exps * n_, 3 * real * n_}};
+    const double flops_back = FromOutput<Kind> ? 4 : Kind::flops + 4, exps_back = FromOutput<Kind> ? 0 : Kind::exps;
+    return {{Kind::flops * n_, Kind::exps * n_, 2 * real * n_}, {flops_back * n_, exps_back * n_, 3 * real * n_}};
+  }
+};
+
+// Keeps one byte an entry: whether it passed.
+struct Relu final : Op {
+  Tensor x, y, passed;
+  Relu(Net& net, Tensor x_) : Op(net), x(in(x_, drop)), y(out(x_, drop)) {
+    if (n.mode == Mode::train) passed = keep(shaped({(x.size() + kBytesOfReal - 1) / kBytesOfReal}));
+  }
+  static constexpr Index kBytesOfReal = sizeof(Real);
+  const char* name() const override { return "relu"; }
+
+  void forward(const Run& r) override {
+    const Real* X = v(x);
+    if (n.mode != Mode::train)
+      return each_into(
+          "ssm::relu", r, x.size(), v(y), KOKKOS_LAMBDA(const Index i) { return X[i] > 0 ? X[i] : Real(0); });
+    auto* bytes = reinterpret_cast<unsigned char*>(v(passed));
+    each_into(
+        "ssm::relu", r, x.size(), v(y), KOKKOS_LAMBDA(const Index i) {
+          const Real value = X[i];
+          bytes[i] = value > 0;
+          return value > 0 ? value : Real(0);
+        });
+  }
+  void backward(const Run& r) override {
+    const Real* dY = d(y);
+    const auto* bytes = reinterpret_cast<const unsigned char*>(v(passed));
+    each_into(
+        "ssm::relu_backward", r, x.size(), g(x), KOKKOS_LAMBDA(const Index i) { return bytes[i] ? dY[i] : Real(0); });
+  }
+  Cost cost() const override {
+    const double n_ = static_cast<double>(x.size()), real = sizeof(Real);
+    return {{n_, 0, (2 * real + 1) * n_}, {n_, 0, (2 * real + 1) * n_}};
   }
 };
 
@@ -130,7 +164,7 @@ Tensor activation(Net& n, Tensor x, const std::string& kind) {
   if (kind == "gelu") return n.add<Activation<Gelu>>(x);
   if (kind == "gelu_tanh") return n.add<Activation<GeluTanh>>(x);
   if (kind == "silu") return n.add<Activation<Silu>>(x);
-  if (kind == "relu") return n.add<Activation<Relu>>(x);
+  if (kind == "relu") return n.add<Relu>(x);
   if (kind == "tanh") return n.add<Activation<Tanh>>(x);
   if (kind == "sigmoid") return n.add<Activation<Sigmoid>>(x);
   if (kind == "sigmoid2") return n.add<Activation<Sigmoid2>>(x);
