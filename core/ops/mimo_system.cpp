@@ -67,9 +67,10 @@ struct ComplexView {
 };
 
 struct System final : Op {
+  static constexpr std::size_t kMostOutputs = 2;
   MimoParams p;
-  Tensor lambda, B, C, y;
-  Scratch gains, steps;
+  Tensor lambda, B, C, y, gains;
+  Scratch steps;
 
   System(Net& net, const MimoParams& params) : Op(net), p(params) {
     const Index S = 2 * p.p * static_cast<Index>(p.C.size());
@@ -77,8 +78,9 @@ struct System final : Op {
     lambda = made(shaped({4, p.p}));
     y = B = made(shaped({2 * p.p, p.H}));
     C = made(shaped({p.H, S}));
-    gains = scratch(2 * p.p);
-    steps = scratch(p.p);
+    gains = keep(shaped({2 * p.p}));
+    if (p.c.size != p.p) steps = scratch(p.p);
+    if (p.C.size() > kMostOutputs) throw std::logic_error("mimo_system: C forth and C back, no more");
   }
   const char* name() const override { return "mimo_system"; }
 
@@ -88,17 +90,11 @@ struct System final : Op {
     if (q.im.id < 0) return {re, re + 1, q.row, q.first, 2};
     return {re, gradient ? d(q.im) : v(q.im), q.row, q.first, 1};
   }
-  void compute_gains(const Run& r) {
-    const Modes m = modes();
-    const Index P = p.p;
-    Real* G = v(gains);
-    launch(
-        "ssm::mimo_gains", r, P, KOKKOS_LAMBDA(const Index k) {
-          const ComplexW g = m.gain(k);
-          G[k] = static_cast<Real>(g.re);
-          G[P + k] = static_cast<Real>(g.im);
-        });
-  }
+  // The C of all directions; the first where there is one.
+  struct Outputs {
+    ComplexView view[kMostOutputs];
+  };
+  Outputs outputs(bool gradient) const { return {view(p.C.front(), gradient), view(p.C.back(), gradient)}; }
 
   void prepare(const Run& r) override {
     if (n.mode == Mode::stream) forward(r);
@@ -107,13 +103,13 @@ struct System final : Op {
   void forward(const Run& r) override {
     const Modes m = modes();
     const ComplexView b = view(p.B, false);
+    const Outputs c = outputs(false);
     const Index P = p.p, H = p.H, S = C.last();
-    const Real scale = static_cast<Real>(p.scale), *G = v(gains);
-    Real *L = v(lambda), *Bd = v(B), *Cd = v(C);
-    compute_gains(r);
+    const Real scale = static_cast<Real>(p.scale);
+    Real *L = v(lambda), *G = v(gains), *Bd = v(B), *Cd = v(C);
     launch(
-        "ssm::mimo_lambda", r, P, KOKKOS_LAMBDA(const Index k) {
-          const ComplexW l = m.lambda(k);
+        "ssm::mimo_modes", r, P, KOKKOS_LAMBDA(const Index k) {
+          const ComplexW l = m.lambda(k), g = m.gain(k);
           const Real re = static_cast<Real>(l.re), im = static_cast<Real>(l.im);
           L[k] = re;
           L[P + k] = im;
@@ -121,35 +117,34 @@ struct System final : Op {
           const Real near = static_cast<Real>(step);
           L[2 * P + k] = m.kind == Kind::pole ? near : static_cast<Real>(l.re - static_cast<Wide>(re));
           L[3 * P + k] = static_cast<Real>(m.kind == Kind::pole ? step - static_cast<Wide>(near) : l.im - static_cast<Wide>(im));
+          G[k] = static_cast<Real>(g.re);
+          G[P + k] = static_cast<Real>(g.im);
         });
     each_row(
-        "ssm::mimo_B", r, P, H, KOKKOS_LAMBDA(const Index k, const Index h) {
-          const Index i = b.at(k, h);
-          const Real x = b.re[i], z = b.im[i];
-          Bd[k * H + h] = G[k] * x - G[P + k] * z;
-          Bd[(P + k) * H + h] = G[k] * z + G[P + k] * x;
+        "ssm::mimo_maps", r, P + S / 2, H, KOKKOS_LAMBDA(const Index row, const Index h) {
+          if (row < P) {
+            const Index i = b.at(row, h);
+            const Real x = b.re[i], z = b.im[i];
+            Bd[row * H + h] = G[row] * x - G[P + row] * z;
+            Bd[(P + row) * H + h] = G[row] * z + G[P + row] * x;
+          } else {
+            const Index q = row / P - 1, k = row % P, to = h * S + 2 * P * q + k, i = c.view[q].at(h, k);
+            Cd[to] = scale * c.view[q].re[i];
+            Cd[to + P] = -scale * c.view[q].im[i];
+          }
         });
-    for (std::size_t q = 0; q < p.C.size(); ++q) {
-      const ComplexView c = view(p.C[q], false);
-      Real* to = Cd + 2 * P * static_cast<Index>(q);
-      each_row(
-          "ssm::mimo_C", r, H, P, KOKKOS_LAMBDA(const Index h, const Index k) {
-            to[h * S + k] = scale * c.re[c.at(h, k)];
-            to[h * S + P + k] = -scale * c.im[c.at(h, k)];
-          });
-    }
   }
 
   void backward(const Run& r) override {
     const Modes m = modes();
     const ComplexView b = view(p.B, false), db = view(p.B, true);
+    const Outputs dC = outputs(true);
     const Index P = p.p, H = p.H, S = C.last(), count = p.c.size;
     const Real scale = static_cast<Real>(p.scale), *G = v(gains);
     const Real *dL = d(lambda), *dBd = d(B), *dCd = d(C);
-    Real *da = d(p.a), *db_ = d(p.b), *dc = p.c.id >= 0 ? d(p.c) : nullptr, *dsteps = v(steps);
-    compute_gains(r);
+    Real *da = d(p.a), *db_ = d(p.b), *dc = p.c.id >= 0 ? d(p.c) : nullptr, *dsteps = steps.size > 0 ? v(steps) : nullptr;
     launch_rows(
-        "ssm::mimo_modes", r, P, KOKKOS_LAMBDA(const Row& row, const Index k) {
+        "ssm::mimo_modes_back", r, P, KOKKOS_LAMBDA(const Row& row, const Index k) {
           const auto term = [&](const Index h) {
             const Index i = b.at(k, h);
             const ComplexW x{static_cast<Wide>(b.re[i]), static_cast<Wide>(b.im[i])};
@@ -162,30 +157,30 @@ struct System final : Op {
                 m.gradient(k, {static_cast<Wide>(dL[k]), static_cast<Wide>(dL[P + k])}, {re, im}, static_cast<Wide>(dL[2 * P + k]));
             da[k] += static_cast<Real>(g.a);
             db_[k] += static_cast<Real>(g.b);
-            dsteps[k] = static_cast<Real>(g.c);
+            if (dsteps) dsteps[k] = static_cast<Real>(g.c);
+            else dc[k] += static_cast<Real>(g.c);
           });
         });
-    launch(
-        "ssm::mimo_steps", r, count, KOKKOS_LAMBDA(const Index i) {
-          Real sum = 0;
-          for (Index k = i; k < P; k += count) sum += dsteps[k];
-          dc[i] += sum;
-        });
+    if (dsteps)
+      launch(
+          "ssm::mimo_steps", r, count, KOKKOS_LAMBDA(const Index i) {
+            Real sum = 0;
+            for (Index k = i; k < P; k += count) sum += dsteps[k];
+            dc[i] += sum;
+          });
     each_row(
-        "ssm::mimo_dB", r, P, H, KOKKOS_LAMBDA(const Index k, const Index h) {
-          const Real x = dBd[k * H + h], z = dBd[(P + k) * H + h];
-          db.re[db.at(k, h)] += G[k] * x + G[P + k] * z;
-          db.im[db.at(k, h)] += G[k] * z - G[P + k] * x;
+        "ssm::mimo_maps_back", r, P + S / 2, H, KOKKOS_LAMBDA(const Index row, const Index h) {
+          if (row < P) {
+            const Real x = dBd[row * H + h], z = dBd[(P + row) * H + h];
+            const Index i = db.at(row, h);
+            db.re[i] += G[row] * x + G[P + row] * z;
+            db.im[i] += G[row] * z - G[P + row] * x;
+          } else {
+            const Index q = row / P - 1, k = row % P, from = h * S + 2 * P * q + k, i = dC.view[q].at(h, k);
+            dC.view[q].re[i] += scale * dCd[from];
+            dC.view[q].im[i] -= scale * dCd[from + P];
+          }
         });
-    for (std::size_t q = 0; q < p.C.size(); ++q) {
-      const ComplexView c = view(p.C[q], true);
-      const Real* from = dCd + 2 * P * static_cast<Index>(q);
-      each_row(
-          "ssm::mimo_dC", r, H, P, KOKKOS_LAMBDA(const Index h, const Index k) {
-            c.re[c.at(h, k)] += scale * from[h * S + k];
-            c.im[c.at(h, k)] -= scale * from[h * S + P + k];
-          });
-    }
   }
   Cost cost() const override {
     const double numbers = static_cast<double>(B.size() + C.size()), modes_ = static_cast<double>(p.p), real = sizeof(Real);
