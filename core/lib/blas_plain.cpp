@@ -2,8 +2,10 @@
 #include <stdexcept>
 #include <string>
 
+#include "launch.hpp"
 #include "lib/blas.hpp"
-#include "lib/rows.hpp"
+#include "lib/launch_shared.hpp"
+#include "lib/warp.hpp"
 
 namespace ssm {
 
@@ -50,14 +52,40 @@ struct PlainGemm {
 
 void gemm(const Run& r, const Gemm& g) { launch_lanes("ssm::plain::gemm", r, g.batch * g.M, g.N, PlainGemm{g}); }
 
+#if defined(SSM_GPU_CODE)
+// 32 sums by a block, each of whose warps adds every eighth part, eight loads on their way: for sums too few to fill a device with a thread each.
+struct AddFew {
+  static constexpr int kThreads = 256, kBlocks = 4, kWarps = kThreads / kWarp, kAtOnce = 8;
+  static constexpr std::size_t kBytes = sizeof(Real) * kThreads;
+  const Real* part;
+  Index parts, stride, count;
+  Real beta, *y;
+
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const int lane = thread % kWarp;
+    const Index i = block * kWarp + lane;
+    const Real* from = part + (i < count ? i : 0);
+    Real sum = 0;
+    for (Index p = thread / kWarp; p < parts; p += kWarps * kAtOnce) {
+      Real some[kAtOnce];
+      SSM_UNROLL
+      for (int q = 0; q < kAtOnce; ++q) some[q] = p + q * kWarps < parts ? from[(p + q * kWarps) * stride] : Real(0);
+      SSM_UNROLL
+      for (int q = 0; q < kAtOnce; ++q) sum += some[q];
+    }
+    memory[thread] = sum;
+    __syncthreads();
+    if (thread >= kWarp || i >= count) return;
+    for (int warp = 1; warp < kWarps; ++warp) sum += memory[warp * kWarp + lane];
+    y[i] = beta != 0 ? beta * y[i] + sum : sum;
+  }
+};
+#endif
+
 void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index count, Real beta, Real* y) {
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
-  if (parts >= 8 && count <= (1 << 16))  // too few sums to fill the device with one thread each
-    return launch_rows(
-        "ssm::add_parts", r, count, KOKKOS_LAMBDA(const Row& row, const Index i) {
-          const Real sum = row.sum(parts, [&](const Index p) { return part[p * stride + i]; });
-          row.once([&] { y[i] = beta != 0 ? beta * y[i] + sum : sum; });
-        });
+#if defined(SSM_GPU_CODE)
+  if (parts >= 8 && count <= (1 << 16))
+    return launch_shared("ssm::add_parts", r, (count + kWarp - 1) / kWarp, AddFew::kBytes, AddFew{part, parts, stride, count, beta, y});
 #endif
   constexpr Index W = kOnHost ? 256 : 1;
   launch(
