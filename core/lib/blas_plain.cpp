@@ -3,9 +3,8 @@
 #include <string>
 
 #include "launch.hpp"
+#include "lib/add_few.hpp"
 #include "lib/blas.hpp"
-#include "lib/launch_shared.hpp"
-#include "lib/warp.hpp"
 
 namespace ssm {
 
@@ -53,31 +52,16 @@ struct PlainGemm {
 void gemm(const Run& r, const Gemm& g) { launch_lanes("ssm::plain::gemm", r, g.batch * g.M, g.N, PlainGemm{g}); }
 
 #if defined(SSM_GPU_CODE)
-// 32 sums by a block, each of whose warps adds every eighth part, eight loads on their way: for sums too few to fill a device with a thread each.
-struct AddFew {
-  static constexpr int kThreads = 256, kBlocks = 4, kWarps = kThreads / kWarp, kAtOnce = 8;
+struct AddFew : FewSums {
   static constexpr std::size_t kBytes = sizeof(Real) * kThreads;
   const Real* part;
   Index parts, stride, count;
   Real beta, *y;
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
-    const int lane = thread % kWarp;
-    const Index i = block * kWarp + lane;
-    const Real* from = part + (i < count ? i : 0);
-    Real sum = 0;
-    for (Index p = thread / kWarp; p < parts; p += kWarps * kAtOnce) {
-      Real some[kAtOnce];
-      SSM_UNROLL
-      for (int q = 0; q < kAtOnce; ++q) some[q] = p + q * kWarps < parts ? from[(p + q * kWarps) * stride] : Real(0);
-      SSM_UNROLL
-      for (int q = 0; q < kAtOnce; ++q) sum += some[q];
-    }
-    memory[thread] = sum;
-    __syncthreads();
-    if (thread >= kWarp || i >= count) return;
-    for (int warp = 1; warp < kWarps; ++warp) sum += memory[warp * kWarp + lane];
-    y[i] = beta != 0 ? beta * y[i] + sum : sum;
+    const Index i = block * kWarp + thread % kWarp;
+    const Real total = sum(part + (i < count ? i : 0), parts, stride, thread, memory);
+    if (thread < kWarp && i < count) y[i] = beta != 0 ? beta * y[i] + total : total;
   }
 };
 #endif
@@ -85,7 +69,7 @@ struct AddFew {
 void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index count, Real beta, Real* y) {
 #if defined(SSM_GPU_CODE)
   if (parts >= 8 && count <= (1 << 16))
-    return launch_shared("ssm::add_parts", r, (count + kWarp - 1) / kWarp, AddFew::kBytes, AddFew{part, parts, stride, count, beta, y});
+    return launch_shared("ssm::add_parts", r, (count + kWarp - 1) / kWarp, AddFew::kBytes, AddFew{{}, part, parts, stride, count, beta, y});
 #endif
   constexpr Index W = kOnHost ? 256 : 1;
   launch(

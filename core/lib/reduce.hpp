@@ -3,6 +3,7 @@
 //   sum_columns("ssm::bias", r, rows, columns, v(scratch), KOKKOS_LAMBDA(Index row, Index c) { return dy[row * D + c]; }, Grad{d(bias), true});
 //   sum_all("ssm::loss", r, n, v(scratch), KOKKOS_LAMBDA(Index i) { return double(loss[i]); }, &state->loss_sum);
 #pragma once
+#include "add_few.hpp"
 #include "rows.hpp"
 #include "tensor.hpp"
 
@@ -20,24 +21,25 @@ Index sum_columns_scratch(Index rows, Index columns) {
   return row_splits(rows, columns) * columns * static_cast<Index>(sizeof(Acc) / sizeof(Real));
 }
 
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+#if defined(SSM_GPU_CODE)
 
-// A functor for the reason that rows.hpp gives.
 template <class Acc, class In, class To>
-struct SumOfPieces {
+struct SumOfPieces : FewSums {
   Index splits, columns;
   const In* part;
   To to;
-  KOKKOS_FUNCTION void operator()(const Row& row, Index c) const {
-    const Acc sum = row.template sum<Acc>(splits, [&](const Index split) { return static_cast<Acc>(part[split * columns + c]); });
-    row.once([&] { to(c, sum); });
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Index c = block * kWarp + thread % kWarp;
+    const Acc total = sum<Acc>(part + (c < columns ? c : 0), splits, columns, thread, reinterpret_cast<Acc*>(memory));
+    if (thread < kWarp && c < columns) to(c, total);
   }
 };
 
-// to(c, sum over the pieces of part (splits, columns)) for every column: in order on a CPU, by one warp on a GPU.
+// to(c, sum over the pieces of part (splits, columns)) for every column, in an order of its own on a CPU and on a GPU.
 template <class Acc, class In, class To>
 void sum_pieces(const char* label, const Run& r, Index splits, Index columns, const In* part, const To& to) {
-  launch_rows(label, r, columns, SumOfPieces<Acc, In, To>{splits, columns, part, to});
+  launch_shared(label, r, (columns + kWarp - 1) / kWarp, sizeof(Acc) * FewSums::kThreads,
+                SumOfPieces<Acc, In, To>{{}, splits, columns, part, to});
 }
 
 #else
@@ -92,22 +94,26 @@ struct Both {
   Acc one, two;
 };
 
-#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP)
+#if defined(SSM_GPU_CODE)
 
 template <class Acc, class To>
-struct SumOfBothPieces {
+struct SumOfBothPieces : FewSums {
   Index splits, columns;
   const Acc* part;
   To to;
-  KOKKOS_FUNCTION void operator()(const Row& row, Index c) const {
-    const Acc one = row.template sum<Acc>(splits, [&](const Index split) { return part[2 * split * columns + c]; });
-    const Acc two = row.template sum<Acc>(splits, [&](const Index split) { return part[(2 * split + 1) * columns + c]; });
-    row.once([&] { to(c, Both<Acc>{one, two}); });
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Index c = block * kWarp + thread % kWarp;
+    const Acc* from = part + (c < columns ? c : 0);
+    Acc* room = reinterpret_cast<Acc*>(memory);
+    const Acc one = sum<Acc>(from, splits, 2 * columns, thread, room);
+    const Acc two = sum<Acc>(from + columns, splits, 2 * columns, thread, room + kThreads);
+    if (thread < kWarp && c < columns) to(c, Both<Acc>{one, two});
   }
 };
 template <class Acc, class To>
 void sum_both_pieces(const char* label, const Run& r, Index splits, Index columns, const Acc* part, const To& to) {
-  launch_rows(label, r, columns, SumOfBothPieces<Acc, To>{splits, columns, part, to});
+  launch_shared(label, r, (columns + kWarp - 1) / kWarp, 2 * sizeof(Acc) * FewSums::kThreads,
+                SumOfBothPieces<Acc, To>{{}, splits, columns, part, to});
 }
 
 #else
