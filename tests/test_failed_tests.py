@@ -12,7 +12,8 @@ XML = """<?xml version="1.0" encoding="UTF-8"?>
   <testcase name="Fine.one" time="0.1" status="run"><system-out>all is well</system-out></testcase>
   <testcase name="Bad.two" time="1.6" status="fail"><failure message=""/><system-out>a &lt; b
 expected c</system-out></testcase>
-  <testcase name="Slow.three" time="900" status="fail"><failure message="Timeout"/><system-out>{long}</system-out></testcase>
+  <testcase name="Slow.three" time="900" status="fail"><failure message="Timeout"/>
+    <system-out>{long}</system-out></testcase>
 </testsuite>
 """
 
