@@ -311,12 +311,13 @@ struct MimoScan final : Op {
     a.out = {v(y), false};
     walk_tiles<false>(r, a);
   }
+  // The sum for dC first: what comes between G and the walk would take its place in the cache.
   void backward_on_tiles(const Run& r) {
     const Grad dlambda = g(m.lambda);
     const Index wide = S;
     Real *G = v(dx), *L = apart.size ? v(apart) : G;
-    gemm(r, false, false, rows, S, H, 1, d(y), H, v(m.C), S, 0, G, S);
     sum_of(r, H, S, d(y), H, v(x), S, g(m.C));
+    gemm(r, false, false, rows, S, H, 1, d(y), H, v(m.C), S, 0, G, S);
     Walking a = walking(G, L, true);
     a.out = g(u), a.x = v(x), a.u = v(u), a.dlambda = v(parts), a.dD = v(skips);
     const Walkers summed = walk_tiles<true>(r, a);
