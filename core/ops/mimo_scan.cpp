@@ -306,8 +306,8 @@ struct MimoScan final : Op {
   // Blocks that share columns read all states: what they write lies apart.
   void forward_on_tiles(const Run& r) {
     Real* w = apart.size ? v(apart) : v(x);
-    gemm(r, false, true, rows, S, H, 1, v(u), H, v(m.B), H, 0, w, S);
     Walking a = walking(w, v(x), false);
+    a.s.carry = lead_tiles<false>(r, {a.s, v(u), v(m.B), w, H}, [&] { gemm(r, false, true, rows, S, H, 1, v(u), H, v(m.B), H, 0, w, S); });
     a.out = {v(y), false};
     walk_tiles<false>(r, a);
   }
@@ -317,8 +317,8 @@ struct MimoScan final : Op {
     const Index wide = S;
     Real *G = v(dx), *L = apart.size ? v(apart) : G;
     sum_of(r, H, S, d(y), H, v(x), S, g(m.C));
-    gemm(r, false, false, rows, S, H, 1, d(y), H, v(m.C), S, 0, G, S);
     Walking a = walking(G, L, true);
+    a.s.carry = lead_tiles<true>(r, {a.s, d(y), v(m.C), G, H}, [&] { gemm(r, false, false, rows, S, H, 1, d(y), H, v(m.C), S, 0, G, S); });
     a.out = g(u), a.x = v(x), a.u = v(u), a.dlambda = v(parts), a.dD = v(skips);
     const Walkers summed = walk_tiles<true>(r, a);
     sum_pieces<Wide>(

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "math.hpp"
+#include "ops/mimo_lead_gpu.hpp"
 #include "ops/mimo_walk_gpu.hpp"
 
 #if defined(SSM_TENSOR_CORES)
@@ -148,18 +149,27 @@ constexpr Index kMostSums = kProcessors * 8;
 struct Walkers {
   Index pieces, count;
 };
-// From w or g in a.s.from; a.s.carry has room for the states before all pieces.
-template <bool kBack>
-Walkers walk_tiles(const Run& r, Walking a) {
-  if (a.s.count() > 1) {
+// w or g to `to`, by product() where Lead does not take H, and the states before all pieces to s.carry, which has room for them.
+// -> s.carry, or null where a sequence is one piece.
+template <bool kBack, class F>
+Real* lead_tiles(const Run& r, Leading a, const F& product) {
+  if (a.s.count() == 1) a.s.carry = nullptr;
+  if (a.H <= kMostLed) with_lead<kBack>(a, [&](const auto& lead) { launch_shared("ssm::mimo_lead", r, lead.blocks(), lead.kBytes, lead); });
+  else product();
+  if (!a.s.carry) return nullptr;
+  if (a.H > kMostLed) {
     const PieceEnds ends{a.s};
     launch("ssm::mimo_ends", r, ends.items(), ends);
-    const auto carry = [&](auto over) { launch_shared("ssm::mimo_carry", r, over.blocks(), over.kBytes, over); };
-    if (a.s.count() > 256) carry(PieceCarry<8>(a.s));
-    else carry(PieceCarry<32>(a.s));
-  } else {
-    a.s.carry = nullptr;
   }
+  const auto carry = [&](auto over) { launch_shared("ssm::mimo_carry", r, over.blocks(), over.kBytes, over); };
+  if (a.s.count() > 256) carry(PieceCarry<8>(a.s));
+  else carry(PieceCarry<32>(a.s));
+  return a.s.carry;
+}
+// From w or g in a.s.from and the states in a.s.carry.
+template <bool kBack>
+Walkers walk_tiles(const Run& r, Walking a) {
+  a.backwards = a.H <= kMostLed;
   Walkers summed{};
   with_walk<kBack>(a, [&](const auto& walk) {
     using W = std::decay_t<decltype(walk)>;

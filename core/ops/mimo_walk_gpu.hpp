@@ -10,26 +10,10 @@
 #pragma once
 #include <algorithm>
 
-#include "lib/mma_tile.hpp"
-#include "math.hpp"
+#include "ops/mimo_pieces_gpu.hpp"
 
 #if defined(SSM_TENSOR_CORES)
 namespace ssm::mimo_scan_op {
-
-using namespace gpu_tile;
-
-constexpr int kPiece = 16;          // steps, a power of two
-constexpr Index kProcessors = 132;  // blocks that a device runs at once, or half of them where two share a multiprocessor
-
-SSM_FN Index pieces_of(Index T) { return (T + kPiece - 1) / kPiece; }
-struct Pieces {
-  const Real *lambda, *from;  // (4,p); (B,T,2p)
-  Real* carry;                // (B,pieces,2p)
-  Index B, T, p;
-  bool adjoint;
-
-  SSM_FN Index count() const { return pieces_of(T); }
-};
 
 struct Walking {
   Pieces s;             // carry: states before each piece, or null: one piece a sequence
@@ -38,6 +22,7 @@ struct Walking {
   Real* states;         // x or l, (B,T,2p); s.from itself only where one block has all columns
   Grad out;             // y or du
   Index H;
+  bool backwards;              // the last tiles first: those that the kernel before has just written
   const Real *x, *u;           // back
   Real *dlambda, *dD;          // back: sums of each walker, (walkers * pieces of a tile,2p), (walkers,H)
   int walkers = 0, parts = 0;  // blocks that share the tiles; blocks that share the columns
@@ -66,18 +51,6 @@ struct Walk {
   }
   Index blocks() const { return a.walkers * a.parts; }
 
-  // Rows [row, row + count) of all, from step `first` of its sequence; piece: the first of them in carry.
-  struct Tile {
-    Index row, piece;
-    int first, count;
-    __device__ Tile(const Walk& w, int index) {
-      const int T = w.T, b = index / w.per_row;
-      first = (index - b * w.per_row) * kRows;
-      row = static_cast<Index>(b) * T + first;
-      piece = static_cast<Index>(b) * ((T + kPiece - 1) / kPiece) + first / kPiece;
-      count = T - first < kRows ? T - first : kRows;
-    }
-  };
   struct Columns {
     int first, g, t;  // of this warp; lane = 4 g + t
     float skip[N][2], passed[N][2];
@@ -90,7 +63,10 @@ struct Walk {
     unsigned owned = 0;  // a bit for every piece of a tile whose states are this block's to write
     for (int q = part; q < kPieces; q += a.parts) owned |= 1u << q;
     const bool mode = k < p, owns = owned >> piece & 1;
-    const auto tile_of = [&](int i) { return Tile(*this, walker + i * a.walkers); };
+    const auto tile_of = [&](int i) {
+      const int index = walker + i * a.walkers;
+      return Tile(T, per_row, kRows, a.backwards ? tiles - 1 - index : index);
+    };
     const auto load = [&](int i) {
       if (i < mine) {
         const Tile tile = tile_of(i);
@@ -126,9 +102,7 @@ struct Walk {
         own.skip[c][e] = n < H ? a.D[n] : 0.f;
       }
     unsigned at[4];
-#pragma unroll
-    for (int q = 0; q < 4; ++q)
-      at[q] = chip_address(m) + 4u * static_cast<unsigned>(lane % 16 * K + ((8 * q + lane / 16 * 4) ^ turned(lane % 16)));
+    left_starts<K>(m, lane, at);
     const int walks = thread / (kThreads / 2);
     for (int i = -1; i < mine; ++i) {
       copies_wait<kSlots - 3>();
