@@ -313,20 +313,12 @@ struct MimoScan final : Op {
   }
   // The sum for dC first: what comes between G and the walk would take its place in the cache.
   void backward_on_tiles(const Run& r) {
-    const Grad dlambda = g(m.lambda);
-    const Index wide = S;
     Real *G = v(dx), *L = apart.size ? v(apart) : G;
     sum_of(r, H, S, d(y), H, v(x), S, g(m.C));
     Walking a = walking(G, L, true);
     a.s.carry = lead_tiles<true>(r, {a.s, d(y), v(m.C), G, H}, [&] { gemm(r, false, false, rows, S, H, 1, d(y), H, v(m.C), S, 0, G, S); });
     a.out = g(u), a.x = v(x), a.u = v(u), a.dlambda = v(parts), a.dD = v(skips);
-    const Walkers summed = walk_tiles<true>(r, a);
-    sum_pieces<Wide>(
-        "ssm::mimo_dlambda", r, summed.pieces, S, a.dlambda, KOKKOS_LAMBDA(const Index k, const Wide sum) {
-          dlambda(k, static_cast<Real>(sum));
-          dlambda(wide + k, static_cast<Real>(sum));
-        });
-    sum_pieces<Real>("ssm::mimo_dD", r, summed.count, H, a.dD, Grad{d(D), true});
+    walk_tiles<true>(r, a, g(m.lambda), {d(D), true});
     sum_of(r, S, H, L, S, v(u), H, g(m.B));
   }
 #else

@@ -95,7 +95,7 @@ struct PieceCarry {
 #pragma unroll
       for (int q = 0; q < kAhead; ++q) {
         const bool there = at + q < count;
-        const Real* from = pieces + static_cast<Index>(at + q) * stride;
+        const Real* from = pieces + (at + q) * stride;
         re[q] = there ? from[0] : Real(0), im[q] = there ? from[p] : Real(0);
       }
     };
@@ -109,6 +109,7 @@ struct PieceCarry {
     State far = power, state{0, 0};
     for (int q = 1; q < run; q *= 2) far = far * far;
     const auto advance = [&](int q) { state = power * state + State{static_cast<double>(re[q]), static_cast<double>(im[q])}; };
+#pragma unroll 1
     for (int at = 0; at < count; at += kAhead) {
       if (at > 0) load(at);
 #pragma unroll
@@ -127,12 +128,13 @@ struct PieceCarry {
       __syncthreads();
     }
     state = of_run > 0 ? sums[thread - kModes] : State{0, 0};
+#pragma unroll 1
     for (int at = 0; at < count; at += kAhead) {
       if (run > kAhead) load(at);
 #pragma unroll
       for (int q = 0; q < kAhead; ++q) {
         if (at + q >= count) break;
-        Real* to = pieces + static_cast<Index>(at + q) * stride;
+        Real* to = pieces + (at + q) * stride;
         to[0] = static_cast<Real>(state.re), to[p] = static_cast<Real>(state.im);
         advance(q);
       }
@@ -145,10 +147,43 @@ inline bool takes_tiles(Index p, Index H) { return !kDouble && p % 4 == 0 && H %
 // Rows of sums, at most: of a walker for each piece of its tile.
 constexpr Index kMostSums = kProcessors * 8;
 
-// What the way back leaves in dlambda and dD: rows of sums.
-struct Walkers {
-  Index pieces, count;
+// dlambda and dD from what the blocks of the walk back left: sums of `pieces` rows and of `walkers` rows. A block has 32 columns of one of the two.
+struct WalkSums {
+  static constexpr int kColumns = 32, kLines = 32, kThreads = kColumns * kLines, kBlocks = 1, kAhead = 8;
+  static constexpr std::size_t kBytes = sizeof(double) * kThreads;
+  const Real *lambda_parts, *D_parts;
+  Grad dlambda, dD;
+  int pieces, walkers, S, H;
+
+  Index blocks() const { return (S + kColumns - 1) / kColumns + (H + kColumns - 1) / kColumns; }
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const int before = (S + kColumns - 1) / kColumns, group = static_cast<int>(block), line = thread / kColumns;
+    const bool of_lambda = group < before;
+    const int column = (of_lambda ? group : group - before) * kColumns + thread % kColumns, columns = of_lambda ? S : H,
+              rows = column >= columns ? 0
+                     : of_lambda       ? pieces
+                                       : walkers;
+    const Real* part = (of_lambda ? lambda_parts : D_parts) + column;
+    double sum = 0;
+    for (int row = line; row < rows; row += kLines * kAhead) {
+      Real x[kAhead];
+#pragma unroll
+      for (int q = 0; q < kAhead; ++q) x[q] = row + q * kLines < rows ? part[(row + q * kLines) * columns] : Real(0);
+#pragma unroll
+      for (int q = 0; q < kAhead; ++q) sum += static_cast<double>(x[q]);
+    }
+    double* sums = reinterpret_cast<double*>(memory);
+    sums[thread] = sum;
+    __syncthreads();
+    if (line > 0 || column >= columns) return;
+    for (int q = 1; q < kLines; ++q) sum += sums[q * kColumns + thread];
+    const Real total = static_cast<Real>(sum);
+    if (!of_lambda) return dD(column, total);
+    dlambda(column, total);
+    dlambda(S + column, total);
+  }
 };
+
 // w or g to `to`, by product() where Lead does not take H, and the states before all pieces to s.carry, which has room for them.
 // -> s.carry, or null where a sequence is one piece.
 template <bool kBack, class F>
@@ -166,17 +201,18 @@ Real* lead_tiles(const Run& r, Leading a, const F& product) {
   else carry(PieceCarry<32>(a.s));
   return a.s.carry;
 }
-// From w or g in a.s.from and the states in a.s.carry.
+// From w or g in a.s.from and the states in a.s.carry. Back: the gradients of lambda and D too.
 template <bool kBack>
-Walkers walk_tiles(const Run& r, Walking a) {
+void walk_tiles(const Run& r, Walking a, Grad dlambda = {}, Grad dD = {}) {
   a.backwards = a.H <= kMostLed;
-  Walkers summed{};
   with_walk<kBack>(a, [&](const auto& walk) {
     using W = std::decay_t<decltype(walk)>;
     launch_shared(kBack ? "ssm::mimo_walk_back" : "ssm::mimo_walk", r, walk.blocks(), W::kBytes, walk);
-    summed = {walk.a.walkers * W::kPieces, walk.a.walkers};
+    if constexpr (kBack) {
+      const WalkSums sums{a.dlambda, a.dD, dlambda, dD, walk.a.walkers * W::kPieces, walk.a.walkers, walk.S, walk.H};
+      launch_shared("ssm::mimo_sums", r, sums.blocks(), WalkSums::kBytes, sums);
+    }
   });
-  return summed;
 }
 
 }  // namespace ssm::mimo_scan_op
