@@ -3,8 +3,10 @@
 //   forward: x_t = lambda x_{t-1} + w_t              y = x C^T + D u
 //   back:    l_t = g_t + conj(lambda) l_{t+1}        du = l B + D dy    dlambda = sum l_t conj(x_{t-1})    dD = sum dy u
 //
-// Pieces of kPiece steps, each from the state at its start: ends of pieces run from 0 (PieceEnds), carried over the pieces of a sequence
-// (PieceCarry), then Walk (mimo_walk_gpu.hpp).
+// Pieces of kPiece steps, each from the state at its start: ends of pieces run from 0 (Lead, mimo_lead_gpu.hpp, or PieceEnds), carried over the
+// pieces of a sequence (PieceCarry), then Walk (mimo_walk_gpu.hpp).
+//
+// Floor of Walk: forward 4 (2 S + 2 H) bytes a row, back 4 (3 S + 3 H), at 4.2 TB/s: 64 and 96 us for 65,536 rows at S = H = 256.
 #pragma once
 #include <algorithm>
 
