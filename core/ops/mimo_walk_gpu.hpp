@@ -33,7 +33,7 @@ template <int K, int N, bool kBack>
 struct Walk {
   static constexpr int kThreads = 256, kModes = K / 2, kPieces = kThreads / kModes, kRows = kPieces * kPiece, kColumns = 64 * N,
                        kTile = kRows * K;
-  static constexpr int kBlocks = kBack || K * N > 256 ? 1 : 2;
+  static constexpr int kBlocks = kBack || N > 2 || K > 128 ? 1 : 2;
   static constexpr int kSlots = kBlocks > 1 ? 3 : 4, kSeen = kSlots - 1;  // tiles on chip; back: of x, which the product does not need
   // Sums of an entry of the product, every other k: a warp alone on its scheduler's tensor core needs four products that wait for no other.
   static constexpr int kSums = kBlocks > 1 || N > 2 ? 1 : 2, kAhead = 8;
