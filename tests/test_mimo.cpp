@@ -188,10 +188,11 @@ TEST(Mimo, TilesInTf32) {
     double most = 0.65;  // of |Re lambda|
     bool twice = false;
   };
-  for (const Tiles& k : {Tiles{2, 100, 24, 40}, Tiles{1, 1, 8, 4}, Tiles{3, 17, 4, 4, 0.65, true}, Tiles{2, 130, 132, 36},
-                         Tiles{2, 300, 128, 64}, Tiles{2, 129, 260, 128, 0.65, true}, Tiles{1, 70, 512, 100}, Tiles{2, 200, 512, 32},
-                         Tiles{1, 333, 260, 64}, Tiles{1, 20000, 8, 4, 0.9995}, Tiles{1, 5000, 4, 12, 0.9995}, Tiles{2, 4096, 4, 4, 0.9995},
-                         Tiles{2, 9, 8, 64}, Tiles{70, 530, 256, 128}, Tiles{64, 40, 16, 1}}) {
+  for (const Tiles& k :
+       {Tiles{2, 100, 24, 40}, Tiles{1, 1, 8, 4}, Tiles{3, 17, 4, 4, 0.65, true}, Tiles{2, 130, 132, 36}, Tiles{2, 300, 128, 64},
+        Tiles{2, 129, 260, 128, 0.65, true}, Tiles{1, 70, 512, 100}, Tiles{2, 200, 512, 32}, Tiles{1, 333, 260, 64},
+        Tiles{1, 20000, 8, 4, 0.9995}, Tiles{1, 5000, 4, 12, 0.9995}, Tiles{2, 4096, 4, 4, 0.9995}, Tiles{2, 9, 8, 64},
+        Tiles{2, 70, 24, 100}, Tiles{1, 150, 100, 72}, Tiles{70, 530, 256, 128}, Tiles{64, 40, 16, 1}}) {
     const auto run = [&](const char* view, const char* precision, Mode mode) {
       set_gemm_precision(precision);
       OpCase c;
