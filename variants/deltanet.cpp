@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/gated_norm.hpp"
 #include "plain_heads.hpp"
 #include "starts.hpp"
 
@@ -61,8 +62,10 @@ struct DeltaNet final : Variant, KeepsApart {
     }
     in.gate = cut_gate(n, in.gate, starts, {.width = heads});
     Tensor y = delta_rule(n, in, heads, 1 / std::sqrt(static_cast<double>(K)), apart() ? "scan" : view);
-    y = head_norm(n, y, heads, "o_norm");
-    if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", o));
+    if (gate)
+      y = norm_then_gate(
+          n, y, [&] { return linear(n, x, heads * V, "g_proj", o); }, heads, "o_norm");
+    else y = head_norm(n, y, heads, "o_norm");
     return linear(n, y, D, "o_proj", o);
   }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/gated_norm.hpp"
 #include "plain_heads.hpp"
 #include "starts.hpp"
 
@@ -65,8 +66,11 @@ struct Gla final : Variant, KeepsApart {
     s.view = apart() ? "scan" : view;
     in.gate = cut_gate(n, in.gate, starts,
                        {.width = gate_kind == "vector" ? heads * K : heads, .decay_first = s.decay_first, .decay_step = s.decay_step});
-    Tensor y = head_norm(n, matrix_state(n, in, s), heads, "g_norm");
-    if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", o));
+    Tensor y = matrix_state(n, in, s);
+    if (gate)
+      y = norm_then_gate(
+          n, y, [&] { return linear(n, x, heads * V, "g_proj", o); }, heads, "g_norm");
+    else y = head_norm(n, y, heads, "g_norm");
     return linear(n, y, D, "o_proj", o);
   }
 

@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "ops/feature_maps.hpp"
+#include "ops/gated_norm.hpp"
 #include "plain_heads.hpp"
 #include "starts.hpp"
 
@@ -89,8 +90,10 @@ struct LinearAttention final : Variant, KeepsApart {
     s.normalise = divides();
     s.view = apart() ? "scan" : view;
     Tensor y = matrix_state(n, in, s);
-    if (output_norm) y = head_norm(n, y, heads, "norm");
-    if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", o));
+    const auto gates = [&] { return linear(n, x, heads * V, "g_proj", o); };
+    if (output_norm && gate) y = norm_then_gate(n, y, gates, heads, "norm");
+    else if (output_norm) y = head_norm(n, y, heads, "norm");
+    else if (gate) y = silu_gate(n, y, gates());
     return linear(n, y, D, "o_proj", o);
   }
 

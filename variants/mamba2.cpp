@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "error.hpp"
+#include "ops/gated_norm.hpp"
 #include "ops/skip_channels.hpp"
 #include "ops/starts.hpp"
 #include "plain_heads.hpp"
@@ -77,9 +78,11 @@ struct Mamba2 final : Variant, KeepsApart {
     in.delta = decay.delta;
     Tensor y = matrix_state(n, in, s);
     if (skip && D_has_hdim) y = skip_channels(n, y, in.v, n.param("D", {E}, init::constant(1), no_decay()));
-    if (norm == "before_gate") y = rms_norm(n, y, "norm");
-    y = silu_gate(n, y, parts[0]);
-    if (norm == "after_gate") y = rms_norm(n, y, "norm");
+    if (norm == "before_gate")
+      y = norm_then_gate(
+          n, y, [&] { return parts[0]; }, 1, "norm");
+    else if (norm == "after_gate") y = gate_then_norm(n, y, parts[0], 1, "norm");
+    else y = silu_gate(n, y, parts[0]);
     LinearOptions o;
     o.bias = false;
     const double bound = 1 / std::sqrt(static_cast<double>(E * depth));

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/gated_norm.hpp"
 #include "plain_heads.hpp"
 #include "starts.hpp"
 
@@ -55,8 +56,10 @@ struct RetNet final : Variant, KeepsApart {
     s.view = apart() ? "scan" : view;
     const Tensor closed = cut_gate(n, {}, starts, {.width = heads, .decay_first = s.decay_first, .decay_step = s.decay_step});
     Tensor y = matrix_state(n, {q, k, project(V, "v"), closed, {}}, s);
-    if (output_norm) y = head_norm(n, y, heads, "g_norm");
-    if (gate) y = silu_gate(n, y, linear(n, x, heads * V, "g_proj", no_bias));
+    const auto gates = [&] { return linear(n, x, heads * V, "g_proj", no_bias); };
+    if (output_norm && gate) y = norm_then_gate(n, y, gates, heads, "g_norm");
+    else if (output_norm) y = head_norm(n, y, heads, "g_norm");
+    else if (gate) y = silu_gate(n, y, gates());
     return linear(n, y, D, "o_proj", no_bias);
   }
 

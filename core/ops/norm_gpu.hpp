@@ -21,11 +21,27 @@ struct NormArguments {
   Real eps;
 };
 
-// Entries lane, lane + 32, .. of a row of D; 0 beyond.
-template <int K>
-__device__ void load_row(const Real* row, int D, int lane, Real (&to)[K]) {
+// Entries p, p + lanes, .. of a row of D; 0 beyond.
+template <int lanes = kWarp, int K>
+__device__ void load_row(const Real* row, int D, int p, Real (&to)[K]) {
   SSM_UNROLL
-  for (int q = 0; q < K; ++q) to[q] = lane + kWarp * q < D ? row[lane + kWarp * q] : Real(0);
+  for (int q = 0; q < K; ++q) to[q] = p + lanes * q < D ? row[p + lanes * q] : Real(0);
+}
+// to[c] = sum, in order, over the groups of `lanes` threads of a block of what their thread p holds of column c = p + lanes q.
+// memory: threads K numbers, which nobody else uses from here on.
+template <int threads, int lanes = kWarp, int K>
+__device__ void sum_of_block(const Real (&part)[K], Real* memory, Real* to, int D, int thread) {
+  const int p = thread % lanes, group = thread / lanes;
+  __syncthreads();
+  SSM_UNROLL
+  for (int q = 0; q < K; ++q) memory[(group * K + q) * lanes + p] = part[q];
+  __syncthreads();
+  for (int c = thread; c < D; c += threads) {
+    Real sum = 0;
+    SSM_UNROLL
+    for (int k = 0; k < threads / lanes; ++k) sum += memory[k * K * lanes + c];
+    to[c] = sum;
+  }
 }
 
 // K: entries of a lane.
@@ -104,22 +120,8 @@ struct NormBackward {
         if (c < D) a.dx.p[i * D + c] = add ? old[add ? q : 0] + value : value;
       }
     }
-    sum_of_block(dw, memory, a.dweight + block * D, thread);
-    if (a.dbias) sum_of_block(db, memory, a.dbias + block * D, thread);
-  }
-  // to[c] = sum over the warps of their entries of column c, in order.
-  __device__ void sum_of_block(const Real (&part)[K], Real* memory, Real* to, int thread) const {
-    const int lane = thread % kWarp, warp = thread / kWarp;
-    __syncthreads();
-    SSM_UNROLL
-    for (int q = 0; q < K; ++q) memory[(warp * K + q) * kWarp + lane] = part[q];
-    __syncthreads();
-    for (int c = thread; c < a.D; c += kThreads) {
-      Real sum = 0;
-      SSM_UNROLL
-      for (int k = 0; k < kWarps; ++k) sum += memory[k * K * kWarp + c];
-      to[c] = sum;
-    }
+    sum_of_block<kThreads>(dw, memory, a.dweight + block * D, D, thread);
+    if (a.dbias) sum_of_block<kThreads>(db, memory, a.dbias + block * D, D, thread);
   }
 };
 
