@@ -121,20 +121,20 @@ TEST(GatedNorm, GradientsByDifferences) {
 
 TEST(GatedNorm, Widths) {
   for (const bool gate_first : {false, true})
-    for (const Index width : {1, 33, 128, 200, 257, 512, 700, 1030, 2100, 4100})
+    for (const Index width : {1, 33, 128, 200, 257, 512, 700, 1030, 2048, 2100})
       check_against_plain({1, 37, width < 300 ? 3 : 1, width, gate_first});
 }
 
 // More rows than all blocks of a backward pass take at once.
 TEST(GatedNorm, ManyRows) {
   for (const bool gate_first : {false, true})
-    for (const auto& [rows, width] : {std::pair<Index, Index>{9001, 9}, {4300, 130}, {2200, 300}, {2150, 600}, {560, 1030}, {270, 2050}})
+    for (const auto& [rows, width] : {std::pair<Index, Index>{9001, 9}, {4300, 130}, {2200, 300}, {2150, 600}, {900, 1030}, {70, 2050}})
       check_against_plain({1, rows, 1, width, gate_first});
 }
 
 TEST(GatedNorm, AddsToGradients) {
   for (const bool gate_first : {false, true})
-    for (const Index width : {40, 250, 400, 900, 2000, 2500, 4100})
+    for (const Index width : {40, 250, 400, 900, 2000, 2100})
       for (const auto& [more_x, more_z] : {std::pair{true, false}, {false, true}, {true, true}})
         check_against_plain({2, 11, 2, width, gate_first, more_x, more_z});
 }

@@ -1,9 +1,9 @@
 // norm_gpu.hpp - layer and RMS normalisation of rows that a warp holds in registers (D <= 1024), on CUDA and HIP: every array is read or
 // written once, forward 8 D bytes a row, backward 12 D (16 D where dx adds) with the gradients of weight and bias summed on the way.
 #pragma once
+#include "lib/held_row.hpp"
 #include "lib/launch_shared.hpp"
 #include "lib/reduce.hpp"
-#include "lib/warp.hpp"
 
 #if defined(SSM_GPU_CODE)
 namespace ssm::norm_op {
@@ -20,29 +20,6 @@ struct NormArguments {
   int D;
   Real eps;
 };
-
-// Entries p, p + lanes, .. of a row of D; 0 beyond.
-template <int lanes = kWarp, int K>
-__device__ void load_row(const Real* row, int D, int p, Real (&to)[K]) {
-  SSM_UNROLL
-  for (int q = 0; q < K; ++q) to[q] = p + lanes * q < D ? row[p + lanes * q] : Real(0);
-}
-// to[c] = sum, in order, over the groups of `lanes` threads of a block of what their thread p holds of column c = p + lanes q.
-// memory: threads K numbers, which nobody else uses from here on.
-template <int threads, int lanes = kWarp, int K>
-__device__ void sum_of_block(const Real (&part)[K], Real* memory, Real* to, int D, int thread) {
-  const int p = thread % lanes, group = thread / lanes;
-  __syncthreads();
-  SSM_UNROLL
-  for (int q = 0; q < K; ++q) memory[(group * K + q) * lanes + p] = part[q];
-  __syncthreads();
-  for (int c = thread; c < D; c += threads) {
-    Real sum = 0;
-    SSM_UNROLL
-    for (int k = 0; k < threads / lanes; ++k) sum += memory[k * K * lanes + c];
-    to[c] = sum;
-  }
-}
 
 // K: entries of a lane.
 template <int K>
