@@ -5,6 +5,7 @@
 //   norm, gate: dx = s (g silu(z) - x m)   dz = s g x silu'(z)       gate, norm: du = s (g - u m)   dx = du silu(z)   dz = du x silu'(z)
 #include "ops/gated_norm.hpp"
 
+#include "lib/into.hpp"
 #include "lib/reduce.hpp"
 #include "math.hpp"
 #include "ops.hpp"
@@ -12,6 +13,33 @@
 
 namespace ssm {
 namespace gated_norm_op {
+
+// Piece k of `pieces` of the rows, one row after another.
+template <bool gate_first, class To>
+struct Backward {
+  const Real *x, *z, *weight, *dy, *scale;
+  To to;       // dx and dz
+  Real* part;  // (2,pieces,D): sums of the weight's gradient; a row's gates
+  Index rows, pieces, D;
+
+  KOKKOS_FUNCTION void operator()(const Row& row, const Index k) const {
+    Real *dw = part + k * D, *gate = part + (pieces + k) * D;
+    const Real* w = weight;
+    const Real per = 1 / static_cast<Real>(D);
+    row.each(D, [&](const Index c) { dw[c] = 0; });
+    for (Index i = rows * k / pieces; i < rows * (k + 1) / pieces; ++i) {
+      const Real *from = x + i * D, *by = z + i * D, *up = dy + i * D, s = scale[i];
+      row.each(D, [&](const Index c) { gate[c] = sigmoid(by[c]); });
+      const Real m = s * s * per * row.sum(D, [&](const Index c) { return up[c] * w[c] * from[c] * (by[c] * gate[c]); });
+      row.each(D, [&](const Index c) {
+        const Real q = gate[c], silu = by[c] * q, slope = q * (1 + by[c] * (1 - q)), v = from[c], g = up[c] * w[c];
+        const Real du = s * (gate_first ? g - v * silu * m : g * silu - v * m);
+        dw[c] += up[c] * v * s * silu;
+        to.put(i * D + c, {gate_first ? du * silu : du, (gate_first ? du : g * s) * v * slope}, to.old(i * D + c));
+      });
+    }
+  }
+};
 
 struct GatedNorm final : Op {
   bool gate_first;
@@ -65,8 +93,7 @@ struct GatedNorm final : Op {
   void backward(const Run& r) override {
     const Real *X = v(x), *Z = v(z), *W = v(weight), *dY = d(y), *S = v(scale);
     const Grad dX = g(x), dZ = g(z);
-    const Index width = D, count = rows, splits = pieces;
-    const bool gated = gate_first;
+    const Index splits = pieces;
     Real* part = v(parts);
 #if defined(SSM_GPU_CODE)
     if (D <= kHeld) {
@@ -85,26 +112,15 @@ struct GatedNorm final : Op {
       return sum_pieces<Real>("ssm::gated_norm_weight", r, pieces, D, part, Grad{d(weight), true});
     }
 #endif
-    launch_rows(
-        "ssm::gated_norm_backward", r, splits, KOKKOS_LAMBDA(const Row& row, const Index k) {
-          Real *dw = part + k * width, *gate = part + (splits + k) * width;
-          const Real per = 1 / static_cast<Real>(width);
-          row.each(width, [&](const Index c) { dw[c] = 0; });
-          for (Index i = count * k / splits; i < count * (k + 1) / splits; ++i) {
-            const Index first = i * width;
-            const Real *in_row = X + first, *by = Z + first, *dy = dY + first, s = S[i];
-            row.each(width, [&](const Index c) { gate[c] = sigmoid(by[c]); });
-            const Real m = s * s * per * row.sum(width, [&](const Index c) { return dy[c] * W[c] * in_row[c] * (by[c] * gate[c]); });
-            row.each(width, [&](const Index c) {
-              const Real q = gate[c], by_silu = by[c] * q, slope = q * (1 + by[c] * (1 - q)), v_ = in_row[c], g_ = dy[c] * W[c];
-              dw[c] += dy[c] * v_ * s * by_silu;
-              const Real du = s * (gated ? g_ - v_ * by_silu * m : g_ * by_silu - v_ * m);
-              dX(first + c, gated ? du * by_silu : du);
-              dZ(first + c, (gated ? du : g_ * s) * v_ * slope);
-            });
-          }
-        });
-    sum_pieces<Real>("ssm::gated_norm_weight", r, splits, width, part, Grad{d(weight), true});
+    with_targets(dX, dZ, [&](const auto& to) {
+      const auto rows_of = [&](auto order) {
+        launch_rows("ssm::gated_norm_backward", r, splits,
+                    Backward<decltype(order)::value, std::decay_t<decltype(to)>>{X, Z, W, dY, S, to, part, rows, splits, D});
+      };
+      if (gate_first) rows_of(std::true_type{});
+      else rows_of(std::false_type{});
+    });
+    sum_pieces<Real>("ssm::gated_norm_weight", r, splits, D, part, Grad{d(weight), true});
   }
   Cost cost() const override {
     const double n_ = static_cast<double>(x.size()), real = sizeof(Real);

@@ -49,11 +49,11 @@ struct NormForward {
       a.scale[i] = s;
       if (a.mean) a.mean[i] = mean;
     }
+    const Real *weight = a.weight + lane, *bias = a.bias ? a.bias + lane : nullptr;
+    Real* y = a.y + i * D + lane;
     SSM_UNROLL
-    for (int q = 0; q < K; ++q) {
-      const int c = lane + kWarp * q;
-      if (c < D) a.y[i * D + c] = x[q] * s * a.weight[c] + (a.bias ? a.bias[c] : Real(0));
-    }
+    for (int q = 0; q < K; ++q)
+      if (kWarp * q < D - lane) y[kWarp * q] = x[q] * s * weight[kWarp * q] + (bias ? bias[kWarp * q] : Real(0));
   }
 };
 
@@ -66,7 +66,8 @@ struct NormBackward {
   Index blocks;
 
   __device__ void operator()(Index block, int thread, Real* memory) const {
-    const int lane = thread % kWarp, warp = thread / kWarp, D = a.D;
+    const int lane = thread % kWarp, warp = thread / kWarp, D = a.D, left = D - lane;
+    const Real* weight = a.weight + lane;
     Real w[add ? 1 : K], dw[K], db[K];
     if constexpr (!add) load_row(a.weight, D, lane, w);
     SSM_UNROLL
@@ -83,18 +84,18 @@ struct NormBackward {
         h[q] = (h[q] - mean) * s;
         dw[q] += g[q] * h[q];
         db[q] += g[q];
-        if constexpr (add) g[q] *= lane + kWarp * q < D ? a.weight[lane + kWarp * q] : Real(0);
+        if constexpr (add) g[q] *= kWarp * q < left ? weight[kWarp * q] : Real(0);
         else g[q] *= w[q];
         g1 += g[q];
         g2 += g[q] * h[q];
       }
       g1 = a.mean ? per * sum_of_warp(g1) : Real(0);
       g2 = per * sum_of_warp(g2);
+      Real* dx = a.dx.p + i * D + lane;
       SSM_UNROLL
       for (int q = 0; q < K; ++q) {
-        const int c = lane + kWarp * q;
         const Real value = s * (g[q] - g1 - h[q] * g2);
-        if (c < D) a.dx.p[i * D + c] = add ? old[add ? q : 0] + value : value;
+        if (kWarp * q < left) dx[kWarp * q] = add ? old[add ? q : 0] + value : value;
       }
     }
     sum_of_block<kThreads>(dw, memory, a.dweight + block * D, D, thread);
