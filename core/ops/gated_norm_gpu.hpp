@@ -18,9 +18,7 @@ constexpr int kThreads = 256;
 
 // Blocks on a multiprocessor on the way back. A grid is as many on each of an H200's 132, the same on every device: it orders the sums.
 template <int entries, bool add>
-constexpr int kBlocksBack = add            ? 2
-                            : entries <= 4 ? 4
-                                           : 3;
+constexpr int kBlocksBack = add ? 2 : (entries > 4 ? 3 : 4);
 template <int entries>
 constexpr Index kMostBlocks = 132 * kBlocksBack<entries, false>;
 
