@@ -1,6 +1,7 @@
 // test_held_rows.cpp - norms of wide rows and short convolutions over long runs, for which a GPU has kernels of its own: values and gradients
 // against plain loops, in every build.
 #include <cmath>
+#include <numeric>
 
 #include "op_check.hpp"
 #include "ops.hpp"
@@ -162,6 +163,78 @@ TEST(HeldRows, ShortConvolutionsInBlocks) {
       return e;
     });
   }
+}
+
+// Blocks of any sizes as (B,size,T), the last two multiplied. y = the sum of all that comes, each repeated to as many channels as the last has.
+TEST(HeldRows, ShortConvolutionsMultiplied) {
+  struct Shape {
+    Index B, T;
+    int w;
+    std::vector<Index> sizes;
+  };
+  for (const Shape& s : {Shape{2, 1, 3, {3, 3}}, Shape{1, 2, 4, {2, 4, 4}}, Shape{2, 7, 2, {3, 3, 3}}, Shape{2, 5, 6, {1, 2, 2}},
+                         Shape{2, 63, 4, {11, 33, 33}}, Shape{1, 64, 2, {64, 32, 64, 64}}, Shape{2, 66, 3, {35, 70, 70}},
+                         Shape{3, 300, 3, {8, 40, 40}}, Shape{1, 130, 4, {5, 5, 5, 5, 5}}}) {
+    const Index B = s.B, T = s.T, last = s.sizes.back(), before = std::accumulate(s.sizes.begin(), s.sizes.end() - 2, Index{0}),
+                C = before + 2 * last;
+    SCOPED_TRACE(testing::Message() << "B " << B << " T " << T << " w " << s.w << " channels " << C);
+    const auto build = [=](Net& n, Tensor x) {
+      const std::vector<Tensor> parts = causal_conv_channels(n, x, s.w, "c", s.sizes, true);
+      EXPECT_EQ(parts.size(), s.sizes.size() - 1);
+      Tensor y = parts.back();
+      for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
+        const Index times = last / s.sizes[i];
+        y = add(n, y, times == 1 ? parts[i] : repeat_channels(n, parts[i], times));
+      }
+      return y;
+    };
+    const auto expected = [=](const Values& x, const Values& dy, Params& p) {
+      const Values z = plain_conv(B, T, C, s.w, false, x, Values(x.size()), p).y;
+      Values up(x.size()), y(dy.size());
+      for (Index b = 0; b < B; ++b)
+        for (Index t = 0; t < T; ++t) {
+          const Index row = (b * T + t) * C;
+          for (Index d = 0; d < last; ++d) {
+            const std::size_t one = at(row + before + d), two = at(row + before + last + d), out = at((b * last + d) * T + t);
+            y[out] = z[one] * z[two], up[one] = dy[out] * z[two], up[two] = dy[out] * z[one];
+            Index first = 0;
+            for (std::size_t i = 0; i + 2 < s.sizes.size(); first += s.sizes[i++])
+              y[out] += z[at(row + first + d % s.sizes[i])], up[at(row + first + d % s.sizes[i])] += dy[out];
+          }
+        }
+      Expected e = plain_conv(B, T, C, s.w, false, x, up, p);
+      e.y = y;
+      return e;
+    };
+    OpCase c;
+    c.B = B, c.T = T;
+    c.inputs = {shaped({B, T, C})};
+    c.build = [=](Net& n, const std::vector<Tensor>& x) { return build(n, x[0]); };
+    if (T < 10) check_op(c);
+    check_against(c, expected);
+    c.build = [=](Net& n, const std::vector<Tensor>& x) {  // the gradient of x is there already, and added to
+      return add(n, build(n, x[0]), n.as(slice(n, x[0], 0, last), Order::BDT));
+    };
+    check_against(c, [=](const Values& x, const Values& dy, Params& p) {
+      Expected e = expected(x, dy, p);
+      for (Index b = 0; b < B; ++b)
+        for (Index t = 0; t < T; ++t)
+          for (Index d = 0; d < last; ++d) {
+            const std::size_t i = at((b * T + t) * C + d), out = at((b * last + d) * T + t);
+            e.y[out] += x[i], e.dx[i] += dy[out];
+          }
+      return e;
+    });
+  }
+}
+
+TEST(HeldRows, BlocksOfTwoSizesAreNotMultiplied) {
+  OpCase c;
+  c.inputs = {shaped({1, 4, 5})};
+  c.build = [](Net& n, const std::vector<Tensor>& x) { return causal_conv_channels(n, x[0], 3, "c", {2, 3}, true)[0]; };
+  EXPECT_THROW(Probe(test_device().exec(), c), std::logic_error);
+  c.build = [](Net& n, const std::vector<Tensor>& x) { return causal_conv_channels(n, x[0], 3, "c", {2, 2})[0]; };
+  EXPECT_THROW(Probe(test_device().exec(), c), std::logic_error);
 }
 
 }  // namespace

@@ -106,11 +106,12 @@ struct Hyena final : Variant {
     const std::vector<Tensor> K = kernels(n, D);
     const Tensor x = linear(n, n.as(u, Order::BTD), parts() * D, "in_proj");
     const std::vector<Index> sizes(at(parts()), D);
+    const bool gated = short_conv && gates == "all";  // the first gate is part of the short convolution
     const std::vector<Tensor> part =
-        short_conv ? causal_conv_channels(n, x, short_conv, "short_filter", sizes) : split_channels(n, x, sizes);
+        short_conv ? causal_conv_channels(n, x, short_conv, "short_filter", sizes, gated) : split_channels(n, x, sizes);
     Tensor v = part.back();
     for (int k = 0; k + 1 < order; ++k) {
-      if (gates == "all") v = multiply(n, v, part[at(order - 1 - k)]);
+      if (gates == "all" && !(gated && k == 0)) v = multiply(n, v, part[at(order - 1 - k)]);
       v = K.empty() ? by_states(n, v, k) : long_conv(n, v, K[at(k)], {}, view);
     }
     if (gates != "none") v = multiply(n, v, part[0]);

@@ -10,7 +10,6 @@
 #include "lib/finish.hpp"
 #include "ops/causal_conv_gpu.hpp"
 #include "ops/causal_conv_kernels.hpp"
-#include "ops/filters.hpp"
 
 namespace ssm {
 namespace causal_conv_op {
@@ -19,15 +18,15 @@ struct CausalConv final : Op {
   Tensor x, y, starts;
   std::vector<Tensor> outputs;  // y, or blocks of its channels
   int w;
-  bool silu, turned;  // turned: outputs are (B,size,T); 2 to 4 taps on a GPU
+  bool silu;
   Index run, runs;
   Param W, b;
   Scratch parts;
   State past;
 
   CausalConv(Net& net, Tensor x_, int width, const std::string& name, const std::string& act, Tensor starts_ = {},
-             const std::vector<Index>& sizes = {}, bool turned_ = false)
-      : Op(net), x(x_), starts(starts_), w(width), silu(act == "silu"), turned(turned_) {
+             const std::vector<Index>& sizes = {})
+      : Op(net), x(x_), starts(starts_), w(width), silu(act == "silu") {
     if (starts.id >= 0) in(starts, save);
     if (width < 1 || width > kMaxWidth) throw BadInput("a causal convolution has 1 to 16 taps, not " + std::to_string(width));
     if (!silu && act != "id") throw BadInput("unknown activation '" + act + "' of a causal convolution; allowed are silu, id");
@@ -35,7 +34,6 @@ struct CausalConv final : Op {
     for (const Index size : sizes.empty() ? std::vector<Index>{x.D()} : sizes) {
       Tensor part = x;
       part.n[2] = size;
-      if (turned) part = shaped({x.B(), size, x.T()}, Order::BDT);
       outputs.push_back(out(part, drop));
     }
     y = outputs.front();
@@ -75,7 +73,7 @@ struct CausalConv final : Op {
     each_output([&](const Arguments& a, const Tensor&, Index) {
       if (cut()) launch_lanes("ssm::causal_conv", r, x.B() * runs, a.D, Forward<true>{a});
 #if defined(SSM_GPU_CODE)
-      else if (few_taps(w)) forward_on_gpu(r, x.B(), a, turned);
+      else if (few_taps(w)) forward_on_gpu(r, x.B(), a);
 #endif
       else launch_lanes("ssm::causal_conv", r, x.B() * runs, a.D, Forward<false>{a});
     });
@@ -88,7 +86,7 @@ struct CausalConv final : Op {
       a.parts = v(parts);
       if (cut()) launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, a.D, Backward<true>{a});
 #if defined(SSM_GPU_CODE)
-      else if (few_taps(w)) backward_on_gpu(r, x.B(), a, turned);
+      else if (few_taps(w)) backward_on_gpu(r, x.B(), a);
 #endif
       else launch_lanes("ssm::causal_conv_bwd", r, x.B() * runs, a.D, Backward<false>{a});
       const Index all = x.B() * runs, stride = a.D * (w + 1);
@@ -136,14 +134,6 @@ Tensor causal_conv(Net& n, Tensor x, int width, const std::string& name, const s
 std::vector<Tensor> causal_conv_split(Net& n, Tensor x, int width, const std::string& name, const std::string& act,
                                       const std::vector<Index>& sizes, Tensor starts) {
   return n.push(std::make_unique<causal_conv_op::CausalConv>(n, n.as(x, Order::BTD), width, name, act, starts, sizes))->outputs;
-}
-
-std::vector<Tensor> causal_conv_channels(Net& n, Tensor x, int width, const std::string& name, const std::vector<Index>& sizes) {
-#if defined(SSM_GPU_CODE)
-  if (n.mode != Mode::stream && causal_conv_op::few_taps(width))
-    return n.push(std::make_unique<causal_conv_op::CausalConv>(n, n.as(x, Order::BTD), width, name, "id", Tensor{}, sizes, true))->outputs;
-#endif
-  return split_channels(n, causal_conv(n, x, width, name, "id"), sizes);
 }
 
 }  // namespace ssm

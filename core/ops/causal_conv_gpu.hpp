@@ -1,9 +1,6 @@
 // causal_conv_gpu.hpp - the short causal convolution of 2 to 4 taps on CUDA and HIP: a thread takes one channel over a run of positions, the
 // window in registers, 8 positions' loads in flight. Every array is read or written once: 8 bytes an entry forward, 12 backward.
-// y may be turned, (B,D,T): a thread then reads or writes whole sectors of its channel's row.
 #pragma once
-#include <cstdint>
-
 #include "lib/each.hpp"
 #include "lib/gpu.hpp"
 #include "lib/warp.hpp"
@@ -15,63 +12,34 @@ namespace ssm::causal_conv_op {
 constexpr int kAhead = 8;  // positions loaded together
 static_assert(kRun % kAhead == 0);
 
-inline bool few_taps(int w) { return w >= 2 && w <= 4; }
-
-// Where item k works: channel c of positions [begin, end) of the sequence whose first entry of that channel is `origin` of x, `out` of y,
-// whose next is `step` further.
+// Where item k works: channel c of positions [begin, end) of the sequence whose first entry of that channel is `origin` of x, `out` of y.
 struct Place {
-  Index row, c, begin, end, origin, out, step;
-  KOKKOS_FUNCTION Place(const Arguments& a, Index k, bool turned) {
+  Index row, c, begin, end, origin, out;
+  KOKKOS_FUNCTION Place(const Arguments& a, Index k) {
     row = quotient(k, a.D);
     c = k - row * a.D;
     const Index b = quotient(row, a.runs);
     begin = (row - b * a.runs) * a.run;
     end = begin + a.run < a.T ? begin + a.run : a.T;
     origin = b * a.T * a.wide + c;
-    out = turned ? (b * a.D + c) * a.T : b * a.T * a.D + c, step = turned ? 1 : a.D;
+    out = b * a.T * a.D + c;
   }
 };
 
-struct alignas(4 * sizeof(Real)) FourOfRow {
-  Real at[4];
-};
-KOKKOS_FUNCTION inline bool whole_fours(const Real* p) { return reinterpret_cast<std::uintptr_t>(p) % alignof(FourOfRow) == 0; }
-
-// x[s] = from[s step] for s < count, 0 above; neighbours four at a time.
-template <bool turned>
-KOKKOS_FUNCTION void load_run(Real (&x)[kAhead], const Real* from, Index step, Index count) {
-  if (turned && count >= kAhead && whole_fours(from)) {
-    SSM_UNROLL
-    for (int s = 0; s < kAhead; s += 4) {
-      const FourOfRow four = *reinterpret_cast<const FourOfRow*>(from + s);
-      SSM_UNROLL
-      for (int e = 0; e < 4; ++e) x[s + e] = four.at[e];
-    }
-    return;
-  }
+// x[s] = from[s step] for s < count, 0 above.
+KOKKOS_FUNCTION inline void load_run(Real (&x)[kAhead], const Real* from, Index step, Index count) {
   SSM_UNROLL
   for (int s = 0; s < kAhead; ++s) x[s] = s < count ? from[s * step] : Real(0);
 }
-template <bool turned>
-KOKKOS_FUNCTION void store_run(const Real (&x)[kAhead], Real* to, Index step, Index count) {
-  if (turned && count >= kAhead && whole_fours(to)) {
-    SSM_UNROLL
-    for (int s = 0; s < kAhead; s += 4) *reinterpret_cast<FourOfRow*>(to + s) = {x[s], x[s + 1], x[s + 2], x[s + 3]};
-    return;
-  }
-  SSM_UNROLL
-  for (int s = 0; s < kAhead; ++s)
-    if (s < count) to[s * step] = x[s];
-}
 
-template <int taps, bool turned>
+template <int taps>
 struct ForwardHeld {
   Arguments a;
 
   KOKKOS_FUNCTION void operator()(const Index item) const {
     constexpr int kPast = taps - 1;
-    const Place at(a, item, turned);
-    Real tap[taps], x[kPast + kAhead], y[kAhead];
+    const Place at(a, item);
+    Real tap[taps], x[kPast + kAhead];
     const Real bias = a.b[at.c];
     SSM_UNROLL
     for (int k = 0; k < taps; ++k) tap[k] = a.W[at.c * taps + k];
@@ -85,9 +53,8 @@ struct ForwardHeld {
         Real sum = bias;
         SSM_UNROLL
         for (int k = 0; k < taps; ++k) sum += tap[k] * x[s + k];
-        y[s] = a.silu ? silu(sum) : sum;
+        if (first + s < at.end) a.y[at.out + (first + s) * a.D] = a.silu ? silu(sum) : sum;
       }
-      store_run<turned>(y, a.y + at.out + first * at.step, at.step, at.end - first);
       SSM_UNROLL
       for (int j = 0; j < kPast; ++j) x[j] = x[kAhead + j];
     }
@@ -96,16 +63,16 @@ struct ForwardHeld {
 
 // x[j] is position first - kPast + j, g[j] position first + j: dx_t needs g as far ahead as the convolution looks back. up[j], next[j] are dy
 // at first + j and at first + kAhead + j.
-template <int taps, bool turned>
+template <int taps>
 struct BackwardHeld {
   static constexpr int kPast = taps - 1;
   Arguments a;
 
   KOKKOS_FUNCTION void operator()(const Index item) const {
-    const Place at(a, item, turned);
+    const Place at(a, item);
     Real tap[taps], dW[taps], db = 0, x[2 * kPast + kAhead], g[kPast + kAhead], up[kAhead], next[kAhead];
     const Real* dy = a.dy + at.out;
-    load_run<turned>(up, dy + at.begin * at.step, at.step, a.T - at.begin);
+    load_run(up, dy + at.begin * a.D, a.D, a.T - at.begin);
     const Real bias = a.b[at.c];
     SSM_UNROLL
     for (int k = 0; k < taps; ++k) tap[k] = a.W[at.c * taps + k], dW[k] = 0;
@@ -117,7 +84,7 @@ struct BackwardHeld {
     SSM_UNROLL
     for (int j = 0; j < kPast; ++j) g[j] = slope_times(tap, bias, x + j, up[j]);
     for (Index first = at.begin; first < at.end; first += kAhead) {
-      load_run<turned>(next, dy + (first + kAhead) * at.step, at.step, a.T - first - kAhead);
+      load_run(next, dy + (first + kAhead) * a.D, a.D, a.T - first - kAhead);
       SSM_UNROLL
       for (int s = 0; s < kAhead; ++s) {
         const Index t = first + kPast + s;
@@ -160,21 +127,15 @@ struct BackwardHeld {
   }
 };
 
-template <template <int, bool> class Held, bool turned>
+template <template <int> class Held>
 void launch_held(const char* label, const Run& r, Index B, const Arguments& a) {
   const Index items = B * a.runs * a.D;
-  if (a.w == 2) launch(label, r, items, Held<2, turned>{a});
-  else if (a.w == 3) launch(label, r, items, Held<3, turned>{a});
-  else launch(label, r, items, Held<4, turned>{a});
+  if (a.w == 2) launch(label, r, items, Held<2>{a});
+  else if (a.w == 3) launch(label, r, items, Held<3>{a});
+  else launch(label, r, items, Held<4>{a});
 }
-inline void forward_on_gpu(const Run& r, Index B, const Arguments& a, bool turned) {
-  if (turned) launch_held<ForwardHeld, true>("ssm::causal_conv_turned", r, B, a);
-  else launch_held<ForwardHeld, false>("ssm::causal_conv", r, B, a);
-}
-inline void backward_on_gpu(const Run& r, Index B, const Arguments& a, bool turned) {
-  if (turned) launch_held<BackwardHeld, true>("ssm::causal_conv_turned_bwd", r, B, a);
-  else launch_held<BackwardHeld, false>("ssm::causal_conv_bwd", r, B, a);
-}
+inline void forward_on_gpu(const Run& r, Index B, const Arguments& a) { launch_held<ForwardHeld>("ssm::causal_conv", r, B, a); }
+inline void backward_on_gpu(const Run& r, Index B, const Arguments& a) { launch_held<BackwardHeld>("ssm::causal_conv_bwd", r, B, a); }
 
 }  // namespace ssm::causal_conv_op
 #endif

@@ -12,6 +12,8 @@ constexpr int kChunk = kOnHost ? 64 : 8;  // positions that a work item holds at
 constexpr Index kRun = 64;                // positions of a work item, at least
 constexpr int kHold = kChunk + kMaxWidth - 1;
 
+inline bool few_taps(int w) { return w >= 2 && w <= 4; }  // what the kernels for GPUs take
+
 // Of D neighbouring channels: rows of x, dx and the state are `wide` apart, those of y and dy D.
 struct Arguments {
   const Real *x, *W, *b, *dy = nullptr;

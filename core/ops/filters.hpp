@@ -49,8 +49,9 @@ Tensor long_conv(Net& n, Tensor u, Tensor K, Param skip, const std::string& view
 
 // (B,T,C) -> (B,size,T), order BDT, one per block of channels.
 std::vector<Tensor> split_channels(Net& n, Tensor x, const std::vector<Index>& sizes);
-// The same of causal_conv(x, width, name, "id"); x (B,T,C).
-std::vector<Tensor> causal_conv_channels(Net& n, Tensor x, int width, const std::string& name, const std::vector<Index>& sizes);
+// The same of causal_conv(x, width, name, "id"); x (B,T,C). product: the last two blocks, of one size, come as one tensor, multiplied.
+std::vector<Tensor> causal_conv_channels(Net& n, Tensor x, int width, const std::string& name, const std::vector<Index>& sizes,
+                                         bool product = false);
 // (B,H,T) -> (B,count H,T), order BDT: block after block.
 Tensor repeat_channels(Net& n, Tensor x, Index count);
 
