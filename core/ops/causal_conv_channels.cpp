@@ -7,7 +7,6 @@
 // One kernel on a GPU for 2 to 4 taps and whole sequences; else causal_conv, split_channels and multiply, with the same parameters.
 #include <numeric>
 
-#include "lib/blas.hpp"
 #include "ops.hpp"
 #include "ops/causal_conv_kernels.hpp"
 #include "ops/causal_conv_turned_gpu.hpp"
@@ -58,9 +57,8 @@ struct CausalConvChannels final : Op {
     for (int i = 0; i < a.count; ++i) a.outputs[i].dy = d(outputs[static_cast<std::size_t>(i)]);
     a.dx = g(x), a.parts = v(parts);
     launch_turned<TurnedBackward>("ssm::causal_conv_turned_bwd", r, x.B(), w, a);
-    const Index all = x.B() * pieces, stride = x.D() * (w + 1);
-    plain::add_parts(r, a.parts, all, stride, x.D() * w, 1, d(W));
-    plain::add_parts(r, a.parts + x.D() * w, all, stride, x.D(), 1, d(b));
+    const TurnedSums sums{a.parts, x.B() * pieces, d(W), d(b), a.C * w, a.C * (w + 1)};
+    launch_shared("ssm::causal_conv_sums", r, (sums.numbers + kWarp - 1) / kWarp, TurnedSums::kBytes, sums);
   }
   Cost cost() const override {
     double read = static_cast<double>(x.size()), written = 0;
