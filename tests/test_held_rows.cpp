@@ -150,7 +150,8 @@ TEST(HeldRows, ShortConvolutionsInBlocks) {
     c.build = [=](Net& n, const std::vector<Tensor>& x) { return build(n, x[0]); };
     check_against(c, expected);
     c.build = [=](Net& n, const std::vector<Tensor>& x) {  // the gradient of x is there already, and added to
-      return add(n, build(n, x[0]), n.as(slice(n, x[0], 0, half), s.turned ? Order::BDT : Order::BTD));
+      const Tensor y = build(n, x[0]);
+      return add(n, y, n.as(slice(n, x[0], 0, half), s.turned ? Order::BDT : Order::BTD));
     };
     check_against(c, [=](const Values& x, const Values& dy, Params& p) {
       Expected e = expected(x, dy, p);
@@ -213,7 +214,8 @@ TEST(HeldRows, ShortConvolutionsMultiplied) {
     if (T < 10) check_op(c);
     check_against(c, expected);
     c.build = [=](Net& n, const std::vector<Tensor>& x) {  // the gradient of x is there already, and added to
-      return add(n, build(n, x[0]), n.as(slice(n, x[0], 0, last), Order::BDT));
+      const Tensor y = build(n, x[0]);
+      return add(n, y, n.as(slice(n, x[0], 0, last), Order::BDT));
     };
     check_against(c, [=](const Values& x, const Values& dy, Params& p) {
       Expected e = expected(x, dy, p);
