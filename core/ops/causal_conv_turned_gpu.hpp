@@ -163,12 +163,12 @@ struct TurnedBackward : Turned<taps> {
     const int lane = thread % kWarp, warp = thread / kWarp, rows = out.size - at.c < kWarp ? out.size - at.c : kWarp;
     const int c = out.first + at.c + (lane < rows ? lane : 0), begin = at.piece * kSteps, first = begin + warp * kHere, left = a.T - begin;
     const Index origin = at.b * a.T * a.C;
+    const typename Base::template Weights<many> weights(a, c, out.size);
     const Real* dy = out.dy + (at.b * out.size + at.c) * a.T + begin;
     gpu_tile::copy_tile<kWarp, kLd>(thread, dy, a.T, rows, left < kLd ? left : kLd, this->by_fours(dy), tile, kLd);
     gpu_tile::copies_end();
     Real x[many][kPast + kHere + (many > 1 ? kPast : 0)], dx[many][kHere], sums[many][taps + 1] = {};  // sums: dW, db
     this->load(x, a.x + origin + c, out.size, first - kPast);
-    const typename Base::template Weights<many> weights(a, c, out.size);
     gpu_tile::copies_wait<0>();
     __syncthreads();
     steps_back<many>(weights, x, tile + lane * kLd + warp * kHere, dx, sums);
