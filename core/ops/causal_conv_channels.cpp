@@ -57,7 +57,7 @@ struct CausalConvChannels final : Op {
     for (int i = 0; i < a.count; ++i) a.outputs[i].dy = d(outputs[static_cast<std::size_t>(i)]);
     a.dx = g(x), a.parts = v(parts);
     launch_turned<TurnedBackward>("ssm::causal_conv_turned_bwd", r, x.B(), w, a);
-    const TurnedSums sums{a.parts, x.B() * pieces, d(W), d(b), a.C * w, a.C * (w + 1)};
+    const TurnedSums sums{{}, a.parts, x.B() * pieces, d(W), d(b), a.C * w, a.C * (w + 1)};
     launch_shared("ssm::causal_conv_sums", r, (sums.numbers + kWarp - 1) / kWarp, TurnedSums::kBytes, sums);
   }
   Cost cost() const override {

@@ -8,6 +8,7 @@
 #pragma once
 #include <cstdint>
 
+#include "lib/add_few.hpp"
 #include "lib/gpu_tile.hpp"
 #include "lib/launch_shared.hpp"
 #include "lib/warp.hpp"
@@ -238,28 +239,18 @@ struct TurnedBackward : Turned<taps> {
   }
 };
 
-// dW and db += the sums of their parts, of 32 neighbours a block: a warp takes every 32nd part, 128 bytes at a time.
-struct TurnedSums {
-  static constexpr int kThreads = 1024, kBlocks = 2, kWarps = kThreads / kWarp;
-  static constexpr std::size_t kBytes = kThreads * sizeof(Real);
+// dW and db += the sums of their parts.
+struct TurnedSums : FewSums {
+  static constexpr std::size_t kBytes = sizeof(Real) * kThreads;
   const Real* parts;
   Index count;  // parts
   Real *dW, *db;
-  int weights, numbers;  // of dW, of both
+  Index weights, numbers;  // of dW, of both
 
-  __device__ void operator()(Index block, int thread, Real* sums) const {
-    const int warp = thread / kWarp, i = static_cast<int>(block) * kWarp + thread % kWarp;
-    Real sum = 0;
-    if (i < numbers) {
-#pragma unroll 8
-      for (Index part = warp; part < count; part += kWarps) sum += parts[part * numbers + i];
-    }
-    sums[thread] = sum;
-    __syncthreads();
-    if (warp > 0 || i >= numbers) return;
-#pragma unroll
-    for (int other = 1; other < kWarps; ++other) sum += sums[other * kWarp + thread];
-    (i < weights ? dW[i] : db[i - weights]) += sum;
+  __device__ void operator()(Index block, int thread, Real* memory) const {
+    const Index i = block * kWarp + thread % kWarp;
+    const Real total = sum(parts + (i < numbers ? i : 0), count, numbers, thread, memory);
+    if (thread < kWarp && i < numbers) (i < weights ? dW[i] : db[i - weights]) += total;
   }
 };
 
