@@ -23,6 +23,14 @@ struct OpCase : ProbeSpec {
   std::function<std::vector<double>(const Arrays&, Params&)> expected;
 };
 
+// A case with one input, whose extents are those of the batch.
+inline OpCase one_input(Tensor shape) {
+  OpCase c;
+  c.B = shape.n[0], c.T = shape.rank == 3 ? shape.T() : 1, c.D = shape.rank == 3 ? shape.D() : shape.last();
+  c.inputs = {shape};
+  return c;
+}
+
 // max|g - g_fd| / max|g_fd| per tensor; tensors whose gradient is zero beside `largest` are measured against 1e-4 of it.
 inline double gradient_error(const std::vector<double>& g, const std::vector<double>& fd, double largest) {
   double worst = 0, scale = 1e-4 * largest;

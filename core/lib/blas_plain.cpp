@@ -70,8 +70,21 @@ void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index 
 #if defined(SSM_GPU_CODE)
   if (parts >= 8 && count <= (1 << 16))
     return launch_shared("ssm::add_parts", r, (count + kWarp - 1) / kWarp, AddFew::kBytes, AddFew{{}, part, parts, stride, count, beta, y});
-#endif
-  constexpr Index W = kOnHost ? 256 : 1;
+  constexpr int kAtOnce = 8;  // loads of a thread on their way
+  launch(
+      "ssm::add_parts", r, count, KOKKOS_LAMBDA(const Index i) {
+        Real sum = 0;
+        for (Index p = 0; p < parts; p += kAtOnce) {
+          Real some[kAtOnce];
+          SSM_UNROLL
+          for (int q = 0; q < kAtOnce; ++q) some[q] = p + q < parts ? part[(p + q) * stride + i] : Real(0);
+          SSM_UNROLL
+          for (int q = 0; q < kAtOnce; ++q) sum += some[q];
+        }
+        y[i] = beta != 0 ? beta * y[i] + sum : sum;
+      });
+#else
+  constexpr Index W = 256;
   launch(
       "ssm::add_parts", r, (count + W - 1) / W, KOKKOS_LAMBDA(const Index k) {
         const Index first = k * W;
@@ -82,6 +95,7 @@ void add_parts(const Run& r, const Real* part, Index parts, Index stride, Index 
           for (int l = 0; l < width; ++l) sum[l] += part[p * stride + first + l];
         for (int l = 0; l < width; ++l) y[first + l] = beta != 0 ? beta * y[first + l] + sum[l] : sum[l];
       });
+#endif
 }
 
 Real* parts_of_sum(const Gemm& g, Room scratch) {

@@ -13,7 +13,6 @@
 #include <cstdint>
 
 #include "lib/blas.hpp"
-#include "lib/each.hpp"
 #include "lib/mma.hpp"
 #include "lib/warp.hpp"
 
@@ -169,37 +168,11 @@ struct SumTile {
   }
 };
 
-// C = beta C + the parts in order, and row_sum += the totals in order; a thread an entry, eight loads of it on their way.
-struct AddParts {
-  Arguments a;
-  Index count;
-  Real beta, *C, *row_sum;
-
-  KOKKOS_FUNCTION void operator()(const Index i) const {
-    const Index entries = static_cast<Index>(a.M) * a.N;
-    const bool total = i >= entries;
-    const Real* from = total ? a.totals + (i - entries) : a.parts + i;
-    const Index step = total ? a.M : entries;
-    Real sum = 0;
-    for (Index p = 0; p < count; p += kAtOnce) {
-      Real part[kAtOnce];
-      SSM_UNROLL
-      for (int q = 0; q < kAtOnce; ++q) part[q] = p + q < count ? from[(p + q) * step] : Real(0);
-      SSM_UNROLL
-      for (int q = 0; q < kAtOnce; ++q) sum += part[q];
-    }
-    Real& to = total ? row_sum[i - entries] : C[i];
-    const Real keep = total ? Real(1) : beta;
-    to = keep != 0 ? keep * to + sum : sum;
-  }
-  static constexpr int kAtOnce = 8;
-};
-
 inline int tiles_of(Index size, int edge) { return static_cast<int>((size + edge - 1) / edge); }
 
 // Parts that the sum is cut into: the best of the blocks' time, in rounds of the device's multiprocessors, and that of adding the parts.
 inline Index best_parts(Index tiles, Index K, Index numbers, Index most, Index processors) {
-  constexpr double kRow = 40e-9, kNumber = 8 / 4e12;  // seconds a row of a block's tile, and a number of a part
+  constexpr double kRow = 40e-9, kNumber = 8 / 4e12;  // seconds a row of a block's tile (220 TFLOP/s, assumed), and a number of a part
   Index best = 1;
   double least = 0;
   for (Index p = 1; p <= most; ++p) {
@@ -224,7 +197,8 @@ void sum_tiles(const Run& r, const Gemm& g, Real* row_sum, Room room) {
   const Index count = (K + a.length - 1) / a.length;
   if (row_sum) a.totals = room.p + count * g.M * g.N;
   launch_shared("ssm::wide_sum", r, a.tiles * count, SumTile<kM, kN>::kBytes, SumTile<kM, kN>{a});
-  launch("ssm::wide_sum_parts", r, g.M * g.N + (row_sum ? g.M : 0), AddParts{a, count, g.beta, g.C, row_sum});
+  plain::add_parts(r, a.parts, count, g.M * g.N, g.M * g.N, g.beta, g.C);
+  if (row_sum) plain::add_parts(r, a.totals, count, g.M, g.M, 1, row_sum);
 }
 
 // gemm_sum() where both operands lie across a sum that is long enough, rows start at 16 bytes, and the tiles are filled by three quarters.

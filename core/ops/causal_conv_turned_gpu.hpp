@@ -42,16 +42,20 @@ struct Turned {
   static constexpr std::size_t kBytes = kWarp * kLd * sizeof(Real);
   TurnedArguments a;
 
-  // Where a block works: 32 channels of an output from its channel c on, piece `piece` of sequence b.
+  // Where a thread works: `rows` channels of an output from its channel c on, of which it has `channel` of x; positions from `begin` on of
+  // sequence b, which has `left` from there, its own from `first` on.
   struct Place {
-    int output, c, piece;
+    int output, c, piece, lane, warp, rows, channel, begin, first, left;
     Index b;
   };
-  __device__ Place place(Index block) const {
-    const int row = static_cast<int>(block) / a.tiles, b = row / a.pieces;
+  __device__ Place place(Index block, int thread) const {
+    const int row = static_cast<int>(block) / a.tiles, b = row / a.pieces, piece = row - b * a.pieces;
     int output = 0, tile = static_cast<int>(block) - row * a.tiles;
     for (int tiles; (tiles = (a.outputs[output].size + kWarp - 1) / kWarp) <= tile; ++output) tile -= tiles;
-    return {output, tile * kWarp, row - b * a.pieces, b};
+    const TurnedOutput& out = a.outputs[output];
+    const int c = tile * kWarp, lane = thread % kWarp, warp = thread / kWarp, rows = out.size - c < kWarp ? out.size - c : kWarp,
+              begin = piece * kSteps;
+    return {output, c, piece, lane, warp, rows, out.first + c + (lane < rows ? lane : 0), begin, begin + warp * kHere, a.T - begin, b};
   }
   // What a thread holds of its channel in each of the convolutions that its output is the product of.
   template <int many>
@@ -108,19 +112,12 @@ struct TurnedForward : Turned<taps> {
   using Base::a, Base::kHere, Base::kLd, Base::kPast, Base::kSteps, Base::kThreads, Base::kWarps;
   static constexpr int kBlocks = 6;
 
-  __device__ void operator()(Index block, int thread, Real* tile) const {
-    const auto at = this->place(block);
-    if (a.outputs[at.output].product) work<2>(at, thread, tile);
-    else work<1>(at, thread, tile);
-  }
   template <int many>
   __device__ void work(const typename Base::Place& at, int thread, Real* tile) const {
     const TurnedOutput& out = a.outputs[at.output];
-    const int lane = thread % kWarp, warp = thread / kWarp, rows = out.size - at.c < kWarp ? out.size - at.c : kWarp;
-    const int begin = at.piece * kSteps, c = out.first + at.c + (lane < rows ? lane : 0), left = a.T - begin;
     Real x[many][kPast + kHere];
-    this->load(x, a.x + at.b * a.T * a.C + c, out.size, begin + warp * kHere - kPast);
-    const typename Base::template Weights<many> weights(a, c, out.size);
+    this->load(x, a.x + at.b * a.T * a.C + at.channel, out.size, at.first - kPast);
+    const typename Base::template Weights<many> weights(a, at.channel, out.size);
 #pragma unroll
     for (int s = 0; s < kHere; s += 4) {
       Four y;
@@ -129,20 +126,20 @@ struct TurnedForward : Turned<taps> {
         y.v[e] = weights.convolve(0, x[0] + s + e);
         if constexpr (many > 1) y.v[e] *= weights.convolve(1, x[1] + s + e);
       }
-      Base::four(tile + lane * kLd + warp * kHere + s) = y;
+      Base::four(tile + at.lane * kLd + at.warp * kHere + s) = y;
     }
     __syncthreads();
-    Real* to = out.y + (at.b * out.size + at.c) * a.T + begin;
+    Real* to = out.y + (at.b * out.size + at.c) * a.T + at.begin;
     if (this->by_fours(to)) {
       constexpr int kFours = kSteps / 4;
 #pragma unroll
       for (int i = thread; i < kWarp * kFours; i += kThreads) {
         const int row = i / kFours, s = i % kFours * 4;
-        if (row < rows && s < left) Base::four(to + row * a.T + s) = Base::four(tile + row * kLd + s);
+        if (row < at.rows && s < at.left) Base::four(to + row * a.T + s) = Base::four(tile + row * kLd + s);
       }
     } else {
-      for (int i = thread; i < rows * kSteps; i += kThreads)
-        if (i % kSteps < left) to[i / kSteps * a.T + i % kSteps] = tile[i / kSteps * kLd + i % kSteps];
+      for (int i = thread; i < at.rows * kSteps; i += kThreads)
+        if (i % kSteps < at.left) to[i / kSteps * a.T + i % kSteps] = tile[i / kSteps * kLd + i % kSteps];
     }
   }
 };
@@ -153,28 +150,21 @@ struct TurnedBackward : Turned<taps> {
   using Base::a, Base::kHere, Base::kLd, Base::kPast, Base::kSteps, Base::kThreads, Base::kWarps;
   static constexpr int kBlocks = 4;
 
-  __device__ void operator()(Index block, int thread, Real* tile) const {
-    const auto at = this->place(block);
-    if (a.outputs[at.output].product) work<2>(at, thread, tile);
-    else work<1>(at, thread, tile);
-  }
   template <int many>
   __device__ void work(const typename Base::Place& at, int thread, Real* tile) const {
     const TurnedOutput& out = a.outputs[at.output];
-    const int lane = thread % kWarp, warp = thread / kWarp, rows = out.size - at.c < kWarp ? out.size - at.c : kWarp;
-    const int c = out.first + at.c + (lane < rows ? lane : 0), begin = at.piece * kSteps, first = begin + warp * kHere, left = a.T - begin;
-    const Index origin = at.b * a.T * a.C;
-    const typename Base::template Weights<many> weights(a, c, out.size);
-    const Real* dy = out.dy + (at.b * out.size + at.c) * a.T + begin;
-    gpu_tile::copy_tile<kWarp, kLd>(thread, dy, a.T, rows, left < kLd ? left : kLd, this->by_fours(dy), tile, kLd);
+    const Index origin = at.b * a.T * a.C + at.channel;
+    const typename Base::template Weights<many> weights(a, at.channel, out.size);
+    const Real* dy = out.dy + (at.b * out.size + at.c) * a.T + at.begin;
+    gpu_tile::copy_tile<kWarp, kLd>(thread, dy, a.T, at.rows, at.left < kLd ? at.left : kLd, this->by_fours(dy), tile, kLd);
     gpu_tile::copies_end();
     Real x[many][kPast + kHere + (many > 1 ? kPast : 0)], dx[many][kHere], sums[many][taps + 1] = {};  // sums: dW, db
-    this->load(x, a.x + origin + c, out.size, first - kPast);
+    this->load(x, a.x + origin, out.size, at.first - kPast);
     gpu_tile::copies_wait<0>();
     __syncthreads();
-    steps_back<many>(weights, x, tile + lane * kLd + warp * kHere, dx, sums);
-    if (lane < rows) write(dx, a.dx.p + origin + c, out.size, first);
-    add_up(sums, out, at, rows, thread, tile);
+    steps_back<many>(weights, x, tile + at.lane * kLd + at.warp * kHere, dx, sums);
+    if (at.lane < at.rows) write(dx, a.dx.p + origin, out.size, at.first);
+    add_up(sums, out, at, thread, tile);
   }
   // x[m][j] is position first - kPast + j, dy[j] and g[m][j], the gradient of convolution m, are of position first + j.
   template <int many, int n>
@@ -216,24 +206,23 @@ struct TurnedBackward : Turned<taps> {
   }
   // The sums of the block's warps, one after another.
   template <int many>
-  __device__ void add_up(const Real (&sums)[many][taps + 1], const TurnedOutput& out, const typename Base::Place& at, int rows, int thread,
+  __device__ void add_up(const Real (&sums)[many][taps + 1], const TurnedOutput& out, const typename Base::Place& at, int thread,
                          Real* tile) const {
     constexpr int kSums = many * (taps + 1) * kWarp;
     static_assert(kWarps * kSums <= kWarp * kLd);
-    const int lane = thread % kWarp;
     __syncthreads();
 #pragma unroll
     for (int m = 0; m < many; ++m)
 #pragma unroll
-      for (int k = 0; k <= taps; ++k) tile[thread / kWarp * kSums + (m * (taps + 1) + k) * kWarp + lane] = sums[m][k];
+      for (int k = 0; k <= taps; ++k) tile[at.warp * kSums + (m * (taps + 1) + k) * kWarp + at.lane] = sums[m][k];
     __syncthreads();
     Real* part = a.parts + (at.b * a.pieces + at.piece) * a.C * (taps + 1);
-    for (int i = thread; i < kSums && lane < rows; i += kThreads) {
+    for (int i = thread; i < kSums && at.lane < at.rows; i += kThreads) {
       Real sum = 0;
 #pragma unroll
       for (int warp = 0; warp < kWarps; ++warp) sum += tile[warp * kSums + i];
       const int m = i / kWarp / (taps + 1), k = i / kWarp % (taps + 1);
-      const int c = out.first + m * out.size + at.c + lane;
+      const int c = out.first + m * out.size + at.c + at.lane;
       part[k < taps ? c * taps + k : a.C * taps + c] = sum;
     }
   }
@@ -256,12 +245,21 @@ struct TurnedSums : FewSums {
 
 constexpr int kTurnedSteps = Turned<2>::kSteps;  // positions of a tile
 
+template <template <int> class Work, int taps>
+struct TurnedBlock : Work<taps> {
+  __device__ void operator()(Index block, int thread, Real* tile) const {
+    const auto at = this->place(block, thread);
+    if (this->a.outputs[at.output].product) this->template work<2>(at, thread, tile);
+    else this->template work<1>(at, thread, tile);
+  }
+};
+
 template <template <int> class Work>
 void launch_turned(const char* label, const Run& r, Index B, int w, const TurnedArguments& a) {
   const Index blocks = B * a.pieces * a.tiles;
-  if (w == 2) launch_shared(label, r, blocks, Turned<2>::kBytes, Work<2>{{a}});
-  else if (w == 3) launch_shared(label, r, blocks, Turned<3>::kBytes, Work<3>{{a}});
-  else launch_shared(label, r, blocks, Turned<4>::kBytes, Work<4>{{a}});
+  if (w == 2) launch_shared(label, r, blocks, Turned<2>::kBytes, TurnedBlock<Work, 2>{{{a}}});
+  else if (w == 3) launch_shared(label, r, blocks, Turned<3>::kBytes, TurnedBlock<Work, 3>{{{a}}});
+  else launch_shared(label, r, blocks, Turned<4>::kBytes, TurnedBlock<Work, 4>{{{a}}});
 }
 
 }  // namespace ssm::causal_conv_op
